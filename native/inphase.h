@@ -284,6 +284,30 @@ struct inphase_host_counts {
     int64_t stolen_ns;          /* taken by the hypervisor, of the processors it may run on */
 };
 
+/* A late moment of a cycle and whose fault it was, as the supervisor found it from outside of the
+   cycle thread. middleware/LATENESS.md has the causes. -1: the kernel does not tell. */
+#define INPHASE_CAUSES 5
+#define INPHASE_LATE_KEPT 256       /* so many of the newest ones are kept */
+struct inphase_late {
+    int64_t cycle;
+    int64_t due_ns;             /* when it was due, */
+    int64_t until_ns;           /* and when it came, or was waited for no longer */
+    int64_t phase;              /* number of LATE_PHASES of record_layout.py */
+    int64_t sensor;             /* that was waited for, -1: none */
+    int64_t cause;              /* number of CAUSES */
+    int64_t why;                /* number of WHYS */
+    int64_t process;            /* of the thief, 0: none is known */
+    int64_t missing_bytes;      /* of a reply */
+    int64_t held_ns;            /* that the sentinel was due and not awake */
+    int64_t stolen_ns;          /* of the core, in steps of a tick, like the next one */
+    int64_t interrupt_ns;       /* of interrupts and soft interrupts */
+    int64_t ran_ns;             /* of the cycle thread, in the shortest stretch around */
+    int64_t waited_ns;          /* that it was ready and had no core */
+    int64_t page_faults;
+    int64_t causes[INPHASE_CAUSES]; /* late moments so far, with this one, by cause */
+    uint8_t thief[16];          /* name of the program that had the core, ended by a 0 if shorter */
+};
+
 /* How far a joint was commanded and measured to move, from end to end, over all its motion before
    the final ramp. In the unit of its positions; of velocities their sums over time. All 0: it has
    no feedback of its motion, or is in effort or switch mode. */
@@ -602,6 +626,11 @@ int inphase_reader_counts(inphase_reader *reader, struct inphase_counts *out);
 /* The newest counts of inphase_core_host. -ENODATA: there are none; -EAGAIN: they are just being
    written. */
 int inphase_reader_host(inphase_reader *reader, struct inphase_host_counts *out);
+/* The late moment of that number, from 0 on. -ENODATA: there is none yet; -ESTALE: it is no longer
+   kept. */
+int inphase_reader_late(inphase_reader *reader, uint64_t number, struct inphase_late *out);
+/* How many late moments there were so far. */
+uint64_t inphase_reader_lates(inphase_reader *reader);
 /* counts[sensor * INPHASE_STATUSES + status]; returns the number of sensors */
 int inphase_reader_statuses(inphase_reader *reader, int64_t *counts);
 /* The figures of a sensor's worker. -ENOENT: the sensor has no worker. */
@@ -1620,6 +1649,8 @@ void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
 /* What the host did to the cycle thread, for every reader. A frame after further page faults says
    so. Never waits. The supervisor's thread. */
 void inphase_core_host(inphase_core *core, const struct inphase_host_counts *counts);
+/* A late moment, for every reader. Never waits. The supervisor's thread. */
+void inphase_core_late(inphase_core *core, const struct inphase_late *late);
 /* Ask for a stop: ramp, then end. Async-signal-safe. The first reason stays. */
 void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail);
 

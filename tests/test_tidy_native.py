@@ -33,6 +33,7 @@ SEES_CORE = {
     "lateness.c",
     "lease.c",
     "lockstep.c",
+    "observed.c",
     "post.c",
     "realtime.c",
     "rest.c",

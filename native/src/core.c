@@ -518,12 +518,6 @@ void inphase_core_policy_gone(inphase_core *core, uint32_t reason)
     put_u32(&core->policy_gone, reason < INPHASE_REASONS ? reason : INPHASE_REASON_DIED);
 }
 
-void inphase_core_host(inphase_core *core, const struct inphase_host_counts *counts)
-{
-    slot_write((struct slot *)core->state->host, core->host_counts++, counts, sizeof *counts);
-    put_i64(&core->state->page_faults, counts->page_faults);
-}
-
 /* ---- the cycle thread -------------------------------------------------------------------- */
 
 static void touch(volatile uint8_t *memory, uint64_t size)

@@ -418,6 +418,20 @@ int inphase_reader_host(inphase_reader *reader, struct inphase_host_counts *out)
     return slot_read(slot, sequence / 2 - 1, out, sizeof *out) ? 0 : -EAGAIN;
 }
 
+int inphase_reader_late(inphase_reader *reader, uint64_t number, struct inphase_late *out)
+{
+    const struct slot *slot = (const struct slot *)reader->state->late[number % INPHASE_LATE_KEPT];
+
+    if (number >= inphase_reader_lates(reader))
+        return -ENODATA;
+    return slot_read(slot, number, out, sizeof *out) ? 0 : -ESTALE;
+}
+
+uint64_t inphase_reader_lates(inphase_reader *reader)
+{
+    return atomic_load_explicit(&reader->state->lates, memory_order_acquire);
+}
+
 int inphase_reader_statuses(inphase_reader *reader, int64_t *counts)
 {
     for (uint32_t i = 0; i < reader->layout.sensors; i++)

@@ -28,6 +28,9 @@ struct state {
     _Atomic uint32_t over;       /* 1: no cycle follows */
     /* supervisor: a slot with a struct inphase_host_counts */
     _Alignas(SLOT_HEADER) uint8_t host[SLOT_HEADER + sizeof(struct inphase_host_counts)];
+    /* supervisor: a ring of slots with a struct inphase_late, and how many there were */
+    _Alignas(SLOT_HEADER) uint8_t late[INPHASE_LATE_KEPT][SLOT_HEADER + sizeof(struct inphase_late)];
+    _Atomic uint64_t lates;
 };
 
 /* hold motion until inphase_core_arm; the first reason stays, only ESTOP replaces any other */

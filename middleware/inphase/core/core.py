@@ -257,6 +257,10 @@ class Core:
         Thread: the supervisor's."""
         lib.inphase_core_host(self._core, ffi.new("struct inphase_host_counts *", dict(counts)))
 
+    def late(self, moment: bytes) -> None:
+        """A late moment, a row of LATE of late_moment.py. Thread: the supervisor's."""
+        lib.inphase_core_late(self._core, ffi.from_buffer("struct inphase_late *", moment))
+
     # ---- the cycle thread ------------------------------------------------------------------
 
     def start(self) -> None:

@@ -323,6 +323,7 @@ class Reader:
         self.description = bytes(self.memory[at : at + int(layout.description_size)])
         self.record = ffi.buffer(lib.inphase_reader_record(self.handle), self.frame_ring[2])
         self._past = ffi.new("uint8_t[]", self.frame_ring[2])
+        self._late = ffi.new("struct inphase_late *")
 
     def next(self, timeout_ns: int, newest: bool = False) -> int:
         """Wait for a frame; its record is then in `record`. The number of frames lost before it.
@@ -380,6 +381,19 @@ class Reader:
         -1: unknown. None: nobody has counted, or the counts are just being written."""
         out = ffi.new("struct inphase_host_counts *")
         return None if lib.inphase_reader_host(self.handle, out) < 0 else as_dict(out)
+
+    def late(self, number: int) -> bytes | None:
+        """The late moment of that number, from 0 on: struct inphase_late, as `LATE` of
+        late_moment.py has it. None: it is no longer kept. Raises IndexError where there is none
+        yet."""
+        rc = lib.inphase_reader_late(self.handle, number, self._late)
+        if rc == -errno.ENODATA:
+            raise IndexError(number)
+        return None if rc < 0 else bytes(ffi.buffer(self._late))
+
+    def lates(self) -> int:
+        """How many late moments there were so far."""
+        return int(lib.inphase_reader_lates(self.handle))
 
     def quantiles(self, histogram: int) -> dict[str, int]:
         """struct inphase_quantiles by field name, nanoseconds."""

@@ -35,7 +35,14 @@ from inphase.recording import facts
 from inphase.recording.channels import Forms, descriptor_set
 from inphase.recording.chunk import ChunkBuilder, HeldMessage
 from inphase.recording.episodes import EpisodeMark
-from inphase.recording.host_channel import HOST_MEANING, HOST_TOPIC, HostFollower
+from inphase.recording.host_channel import (
+    HOST_MEANING,
+    HOST_TOPIC,
+    LATE_MEANING,
+    LATE_TOPIC,
+    HostFollower,
+    LateFollower,
+)
 from inphase.recording.recorder_process import RecorderOptions, read_scores, refuse
 from inphase.recording.recording_files import Head, RecordingFiles, Shortfall
 from inphase.schedule import Schedule, load
@@ -96,7 +103,8 @@ class Recorder:
         self._offset_ns = int(time.time_ns() if offset_ns is None else offset_ns)
         self._forms = Forms.of(self._layout, self._offset_ns)
         self._host = HostFollower(reader)
-        channels = {HOST_TOPIC: HOST_MEANING}
+        self._late = LateFollower(reader)
+        channels = {HOST_TOPIC: HOST_MEANING, LATE_TOPIC: LATE_MEANING}
         described = facts.of_run(
             source.description,
             self._forms,
@@ -106,11 +114,12 @@ class Recorder:
             beside=channels,
         )
         library = f"inphase {metadata.version('inphase')}"
-        head = Head(library, *_definitions(self._forms, self._host), described)
+        head = Head(library, *_definitions(self._forms, self._host, self._late), described)
         self._looked_at = self._layout.record.only(_OF_HEADER, _OF_ROW)
         self._newest = [-1] * len(self._layout.sensors)
         self._expected, self._is_guest = first, first is None
         self._gathered = ChunkBuilder()
+        self._log_ns = self._offset_ns
         self._episode = EpisodeMark(0, 0)
         self._shortfall = Shortfall()
         """of what has gathered"""
@@ -172,11 +181,18 @@ class Recorder:
                 self._take_sample(index, rows[2 * index : 2 * index + 2], frame, cycle, log_ns)
         if (counted := self._host.after(latched_ns)) is not None:
             self._gathered.add(len(self._newest) + 1, cycle, log_ns, counted)
+        self._log_ns = log_ns
+        self._take_late()
         if flags & _FAULTS:
             self._files.mark()
         if is_edge and not self._episode.is_running:
             self.flush()  # an episode is durable from its end on
             self._files.end_episode()
+
+    def _take_late(self) -> None:
+        """The late moments that were told since, some of them after the last frame."""
+        for number, message in self._late.after():
+            self._gathered.add(len(self._newest) + 2, number, self._log_ns, message)
 
     def _follow_episode(self, now: EpisodeMark) -> bool:
         """True: the frame is the first of an episode, or tells another outcome of it."""
@@ -240,16 +256,18 @@ class Recorder:
     def close(self, end: dict[str, str]) -> str:
         """Write the rest and the end of the file; what became of it, in a line. end: more facts.
         Raises RecordingError."""
+        self._take_late()
         self.flush()
         return self._files.close(end)
 
 
 def _definitions(
-    forms: Forms, host: HostFollower
+    forms: Forms, host: HostFollower, late: LateFollower
 ) -> tuple[list[records.Schema], list[records.Channel]]:
-    """Of all channels, each with a schema of its own; the host's is the last one."""
-    group = host.shape.group
-    described = [*forms.schemas, (group.type_name, descriptor_set(group))]
+    """Of all channels, each with a schema of its own. The last ones are of the host, and of late
+    moments."""
+    groups = [host.shape.group, late.shape.group]
+    described = [*forms.schemas, *((one.type_name, descriptor_set(one)) for one in groups)]
     schemas = [
         records.Schema(id=number, name=name, encoding="protobuf", data=data)
         for number, (name, data) in enumerate(described, 1)
@@ -258,7 +276,7 @@ def _definitions(
         records.Channel(
             id=number, topic=topic, message_encoding="protobuf", metadata={}, schema_id=number + 1
         )
-        for number, topic in enumerate([*forms.topics, HOST_TOPIC])
+        for number, topic in enumerate([*forms.topics, HOST_TOPIC, LATE_TOPIC])
     ]
     return schemas, made
 

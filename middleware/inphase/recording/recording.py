@@ -22,7 +22,7 @@ from inphase.recording import facts
 from inphase.recording.channels import Forms, ImageForm
 from inphase.recording.chunk import MESSAGE_HEAD
 from inphase.recording.episodes import EpisodeFinder, RecordedEpisode
-from inphase.recording.host_channel import HOST_TOPIC, host_shape
+from inphase.recording.host_channel import HOST_TOPIC, LATE_TOPIC, host_shape, late_shape
 from inphase.recording.mcap_file import GAP, PROFILE
 from inphase.recording.mcap_scan import FileScan, mapped, scan, wrong_chunks
 from inphase.recording.message_shape import MessageShape
@@ -242,6 +242,11 @@ class Recording:
         `until_ns`, `page_faults`, `preemptions`, `waited_ns` and `stolen_ns`, -1: unknown. Empty
         where nobody counted, as in lock step."""
         return self._columns(host_shape(), self._places(HOST_TOPIC))
+
+    def late(self) -> NDArray[Any]:
+        """Late moments of cycles and whose fault they were, as rows of LATE of late_moment.py.
+        Empty where nobody looked, as in lock step."""
+        return self._columns(late_shape(), self._places(LATE_TOPIC))
 
     def _columns(self, shape: MessageShape, places: NDArray[np.int64]) -> NDArray[Any]:
         """Decoded in blocks, and in groups of messages of one size. Raises RecordingError."""

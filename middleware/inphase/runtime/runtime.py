@@ -26,7 +26,7 @@ from inphase.host.process import Process
 from inphase.plan import plan as planning
 from inphase.runtime import summary
 from inphase.runtime.attached_devices import Devices
-from inphase.runtime.attribution.attribution import EMULATOR, POLICY, Attribution
+from inphase.runtime.attribution.attribution import Attribution, peers_of
 from inphase.runtime.attribution.host_counts import HostCounts
 from inphase.runtime.children import Children
 from inphase.runtime.client_processes import ClientProcesses
@@ -251,7 +251,7 @@ class Runtime:
         )
         self._undo.callback(self._guard.close_pages)
         self._host_counts = HostCounts(core, reader)
-        self._attribution = Attribution(plan, path, self._peers)
+        self._attribution = Attribution(plan, core, path, self._peers)
         self._undo.callback(self._attribution.close)
         self._notices = Notices(plan, core, reader, events, path=path, mailbox=self.mailbox)
         self._undo.callback(self._notices.close)
@@ -259,12 +259,8 @@ class Runtime:
     def _peers(self) -> dict[str, int]:
         """The processes that the cycle thread waits for, by what they are."""
         assert self._workers is not None
-        found = {link.name: link.process.pid for link in self._workers.links if link.process}
-        if self._emulator is not None:
-            found[EMULATOR] = self._emulator.pid
-        if self._policy is not None and self._policy.process is not None:
-            found[POLICY] = self._policy.process.pid
-        return found
+        policy = None if self._policy is None else self._policy.process
+        return peers_of(self._workers.links, self._emulator, policy)
 
     @property
     def guests(self) -> list[str]:

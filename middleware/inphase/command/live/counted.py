@@ -5,9 +5,15 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
+import numpy as np
+
+from inphase.core.late_moment import LATE, LateMoment
 from inphase.frames import store
 from inphase.frames.frame import Frame
+from inphase.frames.layout import Layout
 from inphase.frames.record_layout import HISTOGRAMS, REASONS, STATUSES
+from inphase.runtime.words import late_words
+from inphase.runtime.words.late_words import Waited
 
 _KEPT = 512  # frames whose times are kept
 _BY_FLAG = {"missed": "MISSED", "invalid": "INVALID", "limited": "LIMITED", "starved": "STARVED"}
@@ -35,6 +41,9 @@ class Counted(Protocol):
     def policy(self) -> Mapping[str, int]:
         """From a latch to its command, nanoseconds: count and p50."""
 
+    def late(self, layout: Layout) -> str:
+        """Late moments by cause, and whose fault the newest one was; "": there is none."""
+
 
 class CountedByCore:
     """The counters in a store."""
@@ -49,6 +58,17 @@ class CountedByCore:
 
     def take(self, frame: Frame) -> None:
         """The core has counted it."""
+
+    def late(self, layout: Layout) -> str:
+        """As the supervisor tells it."""
+        found = self._reader.late(count - 1) if (count := self._reader.lates()) else None
+        if found is None:
+            return ""
+        late = LateMoment.of(np.frombuffer(found, LATE)[0])
+        names = [Waited(name, name, "") for name in layout.sensors]
+        return f"late: {late_words.by_cause(late.causes)}; cycle {late.cycle}: " + late_words.cause(
+            names, late
+        )
 
     def policy(self) -> Mapping[str, int]:
         """From a latch to its command, nanoseconds."""
@@ -102,6 +122,10 @@ class CountedInFrames:
     def statuses(self) -> list[dict[str, int]]:
         """Per sensor."""
         return self._statuses
+
+    def late(self, layout: Layout) -> str:
+        """Frames do not tell it."""
+        return ""
 
     def policy(self) -> Mapping[str, int]:
         """Of the last answers."""

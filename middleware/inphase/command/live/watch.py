@@ -98,6 +98,7 @@ class Watch:
             counted.policy(),
             self._values(frame),
             store.inference(mailbox) if mailbox is not None else None,
+            counted.late(frame.layout),
             counted.whole,
         )
 

@@ -58,6 +58,8 @@ class View:
     """of the samples that are there"""
     inference: dict[str, int] | None
     """quantiles of what the policy itself takes"""
+    late: str = ""
+    """late moments by cause, and the newest one's; "": there was none"""
     whole: bool = True
     """counters are of the whole run, and not only of the frames that were seen"""
 
@@ -147,6 +149,8 @@ def _head(view: View) -> Any:
     head.append(f"  policy {span(p50)}")
     if view.inference is not None and view.inference["count"]:
         head.append(f" (its own {span(view.inference['p50'])})")
+    if view.late:
+        head.append(f"\n{view.late}", "yellow")
     if status["latched"]:
         head.append(f"\nmotion is latched: {REASONS[status['latched']]}", "bold red")
         head.append(f" since cycle {status['reason_cycle']}")

@@ -9,6 +9,7 @@ from rich.text import Text
 from inphase.command.screen import table
 from inphase.frames.record_layout import HISTOGRAMS
 from inphase.runtime.summary import ANSWERS, INFERENCE
+from inphase.runtime.words import late_words
 from inphase.schedule.duration import tenths_of_us
 
 _SAID = 4
@@ -130,8 +131,7 @@ def _worst(result: dict[str, Any]) -> Table:
 
 def _late(late: dict[str, Any]) -> Text:
     """Whose fault late cycles were."""
-    causes = ", ".join(f"{cause} {count}" for cause, count in late["causes"].items() if count)
-    text = Text(f"late moments by cause: {causes}\n")
+    text = Text(f"late moments by cause: {late_words.by_cause(late['causes'])}\n")
     for said in late["said"][:_SAID]:
         text.append(f"- {said}\n")
     return text

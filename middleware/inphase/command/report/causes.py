@@ -4,6 +4,8 @@ from inphase.command.report.host_times import HostTime
 from inphase.command.report.lateness import OVERRUN, Late
 from inphase.command.report.measures import Measures
 from inphase.frames.record_layout import FRAME_FLAGS, STATUSES, name_of, names_of
+from inphase.runtime.words import late_words
+from inphase.runtime.words.late_words import Waited
 from inphase.runtime.words.policy_notices import milliseconds as ms
 
 _WORTH = 10
@@ -45,7 +47,22 @@ def of(late: Late, found: Measures) -> str:
     if late.skipped:
         points = "grid point was" if late.skipped == 1 else "grid points were"
         parts.append(f"{late.skipped} {points} left out just before")
+    known = found.late.get((late.cycle, late.phase, late.sensor))
+    if known is not None:
+        parts.append(late_words.cause(_names(found), known))
     return ". ".join(_capital(part) for part in [*parts, *_why(late, found)]) + "."
+
+
+def by_cause(found: Measures) -> str:
+    """All late moments by cause; "": nobody looked, or there was none."""
+    newest = next(reversed(found.late.values()), None)
+    if newest is None:
+        return ""
+    return f"Late moments by cause: {late_words.by_cause(newest.causes)}"
+
+
+def _names(found: Measures) -> list[Waited]:
+    return [Waited(one.name, one.device or "", "") for one in found.schedule.sensors]
 
 
 def _why(late: Late, found: Measures) -> list[str]:

@@ -12,6 +12,7 @@ from inphase.command.report.joints import Joints
 from inphase.command.report.lateness import Late, latest, wake_late
 from inphase.command.report.numbers import Quantity, Values, difference, in_slots, known
 from inphase.command.report.waterfall import Waterfall
+from inphase.core.late_moment import LateMoment
 from inphase.frames.record_layout import (
     ABSENT,
     ACT_FLAGS,
@@ -56,6 +57,8 @@ class Measures:
     waterfall: Waterfall
     joints: dict[str, Joints]
     host: HostTimes
+    late: dict[tuple[int, str, str], LateMoment]
+    """late moments whose fault was looked for, by cycle, phase and sensor"""
     slot_s: NDArray[np.float64]
     """start of each slot, after the first frame"""
     worst_status: dict[str, NDArray[np.int8]]
@@ -145,6 +148,7 @@ def _start(recording: Recording) -> Measures:
         Waterfall(schedule, frames),
         {name: Joints(channels, slots) for name, channels, _ in recording.layout.actuators},
         HostTimes(recording.host()),
+        _late(recording.late(), schedule),
         np.zeros(slots),
         {one.name: np.zeros(slots, np.int8) for one in schedule.sensors},
         {one.name: np.zeros(len(STATUSES), np.int64) for one in schedule.sensors},
@@ -302,3 +306,13 @@ class _Stretch:
                 text += f", because of {name_of(int(one['reason']), REASONS)}"
             at_s = (int(one["due_ns"]) - found.first["due_ns"]) / 1e9
             found.events.append(Event(int(one["cycle"]), at_s, text))
+
+
+def _late(rows: NDArray[Any], schedule: RecordedSchedule) -> dict[tuple[int, str, str], LateMoment]:
+    found = {}
+    for row in rows:
+        late = LateMoment.of(row)
+        known = 0 <= late.sensor < len(schedule.sensors)
+        sensor = schedule.sensors[late.sensor].name if known else ""
+        found[late.cycle, late.phase, sensor] = late
+    return found

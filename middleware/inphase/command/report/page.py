@@ -132,8 +132,9 @@ def _worst(found: Measures) -> str:
             text += f" The list has {kinds[kind] - OF_A_KIND} more like this one."
         cycle = f'<button class="cycle" data-cycle="{late.cycle}">{late.cycle}</button>'
         rows.append((cycle, duration(late.late_ns), late.phase, text))
-    return _table(("cycle", "lost", "phase", "cause"), rows, "worst") + (
-        f'<p class="note">{_words(causes.note(found))}</p>'
+    notes = [text for text in (causes.by_cause(found), causes.note(found)) if text]
+    return _table(("cycle", "lost", "phase", "cause"), rows, "worst") + "".join(
+        f'<p class="note">{_words(text)}</p>' for text in notes
     )
 
 

@@ -1,21 +1,26 @@
 """Finds whose fault each late cycle of a run was, a moment after it came."""
 
 from collections import Counter, deque
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
+from inphase.core.core import Core
+from inphase.core.late_moment import LateMoment
 from inphase.errors import StoreError
 from inphase.frames import store
 from inphase.frames.record_layout import CAUSES
+from inphase.host.process import Process
 from inphase.plan.plan import Plan
 from inphase.runtime.attribution import decision
 from inphase.runtime.attribution.decision import Decision
 from inphase.runtime.attribution.evidence import Evidence, is_known
 from inphase.runtime.attribution.moments import Moment, Moments
 from inphase.runtime.attribution.page import Rows
+from inphase.runtime.attribution.rows import late_row
 from inphase.runtime.attribution.sentinel import Sentinel
 from inphase.runtime.words import late_words
 from inphase.runtime.words.late_words import LateKind, LateTold
+from inphase.runtime.workers.worker_supervisor import WorkerLink
 
 _PENDING = 2000
 """moments that wait for what was seen of them; older ones are decided without"""
@@ -28,20 +33,16 @@ POLICY, EMULATOR = "[policy]", "[emulator]"
 _SAID = 10
 
 
-class LateMoment(NamedTuple):
-    """A moment, and whose fault it was."""
-
-    moment: Moment
-    decision: Decision
-    evidence: Evidence
-
-
 class Attribution:
     """Follows one robot's frames, and the sentinel. Thread: the supervisor's."""
 
-    def __init__(self, plan: Plan, path: str, peers: Callable[[], dict[str, int]]) -> None:
+    def __init__(
+        self, plan: Plan, core: Core, path: str, peers: Callable[[], dict[str, int]]
+    ) -> None:
         """path: of the robot's store. peers: numbers of the processes that are waited for."""
         self._plan = plan
+        self._core = core
+        self._names = late_words.names_of(plan)
         self._path = path
         self._peers = peers
         self._sentinel = Sentinel(plan)
@@ -92,53 +93,47 @@ class Attribution:
             if may_wait and not is_known(rows, moment.until_ns):
                 return
             self._pending.popleft()
-            self._take(self._of(moment, rows))
+            self._take(moment, rows)
 
-    def _of(self, moment: Moment, rows: Rows) -> LateMoment:
+    def _take(self, moment: Moment, rows: Rows) -> None:
+        """Decide about one, publish it, and count it."""
+        seen = self._sentinel.seen(rows, moment.from_ns, moment.until_ns)
+        found = self._of(moment, seen, rows)
+        self.counts[found.cause] += 1
+        row = late_row(moment, found, seen, [self.counts[cause] for cause in CAUSES])
+        self._core.late(row.tobytes())
+        late = LateMoment.of(row)
+        kind = LateKind(late.phase, late.sensor, late.cause, late.why, late.thief)
+        before = self._kinds.get(kind)
+        if before is None and len(self._kinds) >= _KINDS:
+            return
+        latest = late if before is None else max(before.latest, late, key=lambda one: one.late_ns)
+        self._kinds[kind] = LateTold(latest, 1 if before is None else before.times + 1)
+
+    def _of(self, moment: Moment, seen: Evidence, rows: Rows) -> Decision:
         sentinel, stretch = self._sentinel, (moment.from_ns, moment.until_ns)
-        seen = sentinel.seen(rows, *stretch)
         cycle, of_frame = self._of_frame
         of_thread = of_frame if cycle == moment.cycle else None
         if moment.phase == "command":
-            peer = sentinel.seen_of(POLICY, rows, *stretch)
-            found = decision.of_command(seen, of_thread, peer)
-        elif moment.phase == "read":
+            return decision.of_command(seen, of_thread, sentinel.seen_of(POLICY, rows, *stretch))
+        if moment.phase == "read":
             device = self._plan.sensors[moment.sensor].schedule.device
             peer = sentinel.seen_of(device, rows, *stretch)
             emulator = sentinel.seen_of(EMULATOR, rows, *stretch)
             if emulator is not None and peer is None:
-                found = decision.of_emulated(seen, of_thread, emulator)
-            else:
-                found = decision.of_sample(seen, of_thread, peer)
-        else:
-            found = decision.of_thread(seen)
-            self._of_frame = moment.cycle, found
-        return LateMoment(moment, found, seen)
-
-    def _take(self, late: LateMoment) -> None:
-        moment, found = late.moment, late.decision
-        self.counts[found.cause] += 1
-        thief = found.thief.name if found.thief is not None else ""
-        kind = LateKind(moment.phase, moment.sensor, found.cause, found.why, thief)
-        before = self._kinds.get(kind)
-        if before is None and len(self._kinds) >= _KINDS:
-            return
-        one = LateTold(
-            moment.cycle,
-            moment.late_ns,
-            1,
-            found.thief.process if found.thief is not None else 0,
-            moment.missing_bytes,
-        )
-        self._kinds[kind] = one if before is None else before.with_one(one)
+                return decision.of_emulated(seen, of_thread, emulator)
+            return decision.of_sample(seen, of_thread, peer)
+        found = decision.of_thread(seen)
+        self._of_frame = moment.cycle, found
+        return found
 
     def sum_up(self) -> dict[str, Any]:
         """For a summary: counts per cause, and the commonest kinds, each in a sentence."""
         used_ns, in_ns = self._sentinel.cost_ns()
-        told = sorted(self._kinds.items(), key=lambda one: -one[1].times)[:_SAID]
+        found = sorted(self._kinds.values(), key=lambda told: -told.times)[:_SAID]
         return {
             "causes": {cause: self.counts[cause] for cause in CAUSES},
-            "said": [late_words.sentence(self._plan, kind, one) for kind, one in told],
+            "said": [late_words.of_kind(self._names, told) for told in found],
             "sentinel_share": used_ns / in_ns if in_ns else None,
         }
 
@@ -148,3 +143,12 @@ class Attribution:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def peers_of(
+    links: Iterable[WorkerLink], emulator: Process | None, policy: Process | None
+) -> dict[str, int]:
+    """Numbers of the processes that the cycle thread waits for, by what they are."""
+    found = {link.name: link.process.pid for link in links if link.process is not None}
+    others = {EMULATOR: emulator, POLICY: policy}
+    return found | {name: one.pid for name, one in others.items() if one is not None}

@@ -1,7 +1,9 @@
 """Sentences on late cycles: what was late, whose fault it was, how that is known, what to do."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from inphase.core.late_moment import LateMoment
 from inphase.plan.plan import Plan
 from inphase.runtime.words.policy_notices import milliseconds as ms
 
@@ -21,8 +23,8 @@ _WHYS = {
     "preempted": "{thief} had the core. Try: end it, move it to another core, or give [cycle] a "
     "priority above it",
     "stopped": "a signal or a debugger had stopped this process. Try: send it no SIGSTOP",
-    "busy": "no core was free, and an emulated device is brought its bytes by threads of the kernel "
-    "of ordinary priority. Try: close other programs; a real device does not wait for a core",
+    "busy": "no core was free, and an emulated device is brought its bytes by threads of the "
+    "kernel of ordinary priority. Try: close other programs; a real device waits for no core",
     "peer stopped": "a signal or a debugger had stopped the process that was to give it. Try: send "
     "it no SIGSTOP",
     "policy": "the policy had not answered, and nothing kept it from its core. Try: `inphase "
@@ -40,73 +42,84 @@ _WHYS = {
 }
 
 
+class Waited(NamedTuple):
+    """A sensor, as a sentence names it."""
+
+    sensor: str
+    device: str
+    address: str
+    """of the device, "": not known"""
+
+
 class LateKind(NamedTuple):
     """Late moments that one sentence tells."""
 
     phase: str
     sensor: int
-    """-1: none was waited for"""
     cause: str
     why: str
     thief: str
-    """name of the program that had the core; "": none is known"""
 
 
 class LateTold(NamedTuple):
     """The latest of a kind, and how many there were."""
 
-    cycle: int
-    late_ns: int
+    latest: LateMoment
     times: int
-    process: int
-    """number of the thief's process"""
-    missing_bytes: int
-    """of a reply; -1: not known"""
-
-    def with_one(self, one: "LateTold") -> "LateTold":
-        """This kind, and one more of it."""
-        latest = max(self, one, key=lambda told: told.late_ns)
-        return latest._replace(times=self.times + one.times)
 
 
-def sentence(plan: Plan, kind: LateKind, told: LateTold) -> str:
+def by_cause(causes: Mapping[str, int]) -> str:
+    """How many late moments there were so far, by cause; "": none."""
+    return ", ".join(f"{cause} {count}" for cause, count in causes.items() if count)
+
+
+def names_of(plan: Plan) -> list[Waited]:
+    """Of each sensor."""
+    return [
+        Waited(sensor.name, sensor.schedule.device, plan.drivers[sensor.schedule.device].address)
+        for sensor in plan.sensors
+    ]
+
+
+def of_kind(names: Sequence[Waited], told: LateTold) -> str:
     """All of a kind, for a person."""
+    late = told.latest
     times = "in 1 cycle" if told.times == 1 else f"in {told.times} cycles"
-    what = {
+    took = f"up to {ms(late.late_ns)}, " if late.phase not in ("read", "command") else ""
+    return f"{_what(names, late)} {times} ({took}cycle {late.cycle}). {cause(names, late)}"
+
+
+def cause(names: Sequence[Waited], late: LateMoment) -> str:
+    """Whose fault one moment was, how that is known, and what to do."""
+    if late.why == "device":
+        return f"{late.cause.capitalize()}: {_device(names, late)}"
+    thief = f"{late.thief or 'a program that has ended'} (process {late.process})"
+    return f"{late.cause.capitalize()}: {_WHYS.get(late.why, late.why).format(thief=thief)}"
+
+
+def _what(names: Sequence[Waited], late: LateMoment) -> str:
+    sensor = names[late.sensor].sensor if 0 <= late.sensor < len(names) else ""
+    return {
         "wake": "the cycle thread woke late",
         "overrun": "a cycle took too long",
         "latch": "the frame was latched late",
         "act": "the act was late",
         "command": "no command came in time",
-        "read": f"sensor {_sensor(plan, kind)} had no whole sample in time",
-    }[kind.phase]
-    late = f"up to {ms(told.late_ns)}, " if kind.phase not in ("read", "command") else ""
-    cause = kind.cause.capitalize()
-    return f"{what} {times} ({late}cycle {told.cycle}). {cause}: {_why(plan, kind, told)}"
+        "read": f"sensor {sensor} had no whole sample in time",
+    }.get(late.phase, late.phase)
 
 
-def _sensor(plan: Plan, kind: LateKind) -> str:
-    return plan.sensors[kind.sensor].name
-
-
-def _why(plan: Plan, kind: LateKind, told: LateTold) -> str:
-    if kind.why == "device":
-        return _device(plan, kind, told)
-    thief = f"{kind.thief or 'a program that has ended'} (process {told.process})"
-    return _WHYS[kind.why].format(thief=thief)
-
-
-def _device(plan: Plan, kind: LateKind, told: LateTold) -> str:
+def _device(names: Sequence[Waited], late: LateMoment) -> str:
     """Of a device that did not answer in time, while the cycle thread did its part."""
-    sensor = plan.sensors[kind.sensor]
-    device = sensor.schedule.device
-    address = plan.drivers[device].address
-    if told.missing_bytes > 0:
-        missing = f"{told.missing_bytes} bytes of its reply were missing"
-    else:
-        missing = "its sample was missing"
+    sensor, device, address = names[late.sensor]
+    missing = (
+        f"{late.missing_bytes} bytes of its reply were missing"
+        if late.missing_bytes > 0
+        else "its sample was missing"
+    )
+    where = f" ({address})" if address else ""
     return (
-        f"{missing} from device {device} ({address}) at the read deadline, and the cycle thread "
-        f"was in time. Try: `inphase probe SCHEDULE {sensor.name}` measures how long it takes; "
-        f"give [cycle] a later read_deadline_us"
+        f"{missing} from device {device}{where} at the read deadline, and the cycle thread was in "
+        f"time. Try: `inphase probe SCHEDULE {sensor}` measures how long it takes; give [cycle] a "
+        f"later read_deadline_us"
     )
