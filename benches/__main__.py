@@ -40,6 +40,7 @@ FIGURES = (
     "worker",
     "guard",
     "servos",
+    "attribution",
 )
 
 

@@ -12,8 +12,15 @@ import numpy as np
 import pytest
 
 from inphase.runtime.attribution import decision, evidence
-from inphase.runtime.attribution.evidence import CoreCounted, CoreTurn, Evidence, Thread
-from inphase.runtime.attribution.page import LOOK, PAGE, TURN, WAKE, SentinelPage
+from inphase.runtime.attribution.evidence import (
+    TICK_NS,
+    CoreCounted,
+    CoreTurn,
+    Evidence,
+    PeerEvidence,
+    Thread,
+)
+from inphase.runtime.attribution.page import LOOK, LOOKED, PAGE, TURN, WAKE, Rows, SentinelPage
 from inphase.runtime.attribution.sentinel import PROGRAM
 from peers import until
 
@@ -85,14 +92,24 @@ RECORDED = {
         "unseen",
     ),
     "own code that the host did not let run": (
-        replace(HELD, turns=by((CYCLE, LATE_NS)), counted=STOLEN, unran_ns=LATE_NS),
+        replace(HELD, turns=by((CYCLE, LATE_NS)), counted=STOLEN, unran_ns=LATE_NS + TICK_NS),
         "host",
         "stolen",
     ),
     "own page faults": (
-        replace(SEEN, turns=by((CYCLE, LATE_NS)), counted=replace(QUIET, minor=900)),
+        replace(SEEN, turns=by((CYCLE, LATE_NS)), counted=replace(QUIET, minor=1000)),
         "ours",
         "page faults",
+    ),
+    "own code, and some page faults": (
+        replace(SEEN, turns=by((CYCLE, LATE_NS)), counted=replace(QUIET, minor=10)),
+        "ours",
+        "own code",
+    ),
+    "soft interrupts in the time of ours": (
+        replace(HELD, turns=by((WORKER, LATE_NS)), counted=SOFTIRQ),
+        "kernel",
+        "interrupts",
     ),
     "own page faults from a disk": (
         replace(SEEN, turns=by((IDLE, LATE_NS)), counted=replace(QUIET, major=1)),
@@ -167,6 +184,61 @@ def test_a_missing_sample_has_the_cause_of_the_threads_own_lateness() -> None:
     assert decision.of_sample(held, None) == decision.Decision("other process", "preempted", HOG)
 
 
+PEER = PeerEvidence(late_ns=LATE_NS, own_ns=0, priority=60, counted=QUIET, idle_ns=LATE_NS)
+WAITED = replace(PEER, counted=replace(QUIET, waited_ns=LATE_NS))
+COMMANDS = {
+    "it computed": (replace(PEER, own_ns=LATE_NS), "ours", "policy"),
+    "it computed on a busy host": (
+        replace(PEER, own_ns=LATE_NS, unran_ns=LATE_NS, counted=STOLEN),
+        "ours",
+        "policy",
+    ),
+    "the host did not let it compute": (
+        replace(PEER, own_ns=LATE_NS, unran_ns=LATE_NS + TICK_NS),
+        "host",
+        "stolen",
+    ),
+    "it slept": (PEER, "ours", "policy"),
+    "it waited for the GIL": (replace(PEER, threads_ns=LATE_NS), "ours", "policy threads"),
+    "it touched new memory": (
+        replace(PEER, own_ns=LATE_NS, counted=replace(QUIET, minor=5000)),
+        "ours",
+        "policy faults",
+    ),
+    "it was stopped": (
+        replace(PEER, counted=replace(QUIET, is_stopped=True)),
+        "other process",
+        "peer stopped",
+    ),
+    "a hog had its core": (replace(WAITED, turns=by((HOG, LATE_NS))), "other process", "preempted"),
+    "the kernel had its core": (
+        replace(WAITED, turns=by((FLOOD, LATE_NS))),
+        "kernel",
+        "not preemptible",
+    ),
+    "a process of ours had its core": (
+        replace(WAITED, turns=by((WORKER, LATE_NS))),
+        "ours",
+        "own process",
+    ),
+    "nobody looked": (replace(PEER, own_ns=None, counted=None), "ours", "policy"),
+}
+
+
+@pytest.mark.parametrize(("peer", "cause", "why"), COMMANDS.values(), ids=COMMANDS)
+def test_a_missing_command_has_a_cause(peer: PeerEvidence, cause: str, why: str) -> None:
+    found = decision.of_command(SEEN, None, peer)
+    assert (found.cause, found.why) == (cause, why)
+
+
+def test_an_emulated_device_on_a_machine_without_a_free_core_is_not_known() -> None:
+    device = decision.Decision("ours", "device")
+    assert decision.of_emulated(SEEN, None, PEER) == device
+    busy = replace(PEER, idle_ns=0)
+    assert decision.of_emulated(SEEN, None, busy) == decision.Decision("not known", "busy")
+    assert decision.of_emulated(SEEN, None, None) == device
+
+
 # ---- rows --------------------------------------------------------------------------------------
 
 
@@ -177,7 +249,10 @@ def test_the_core_is_counted_to_who_had_it_within_the_stretch() -> None:
 
 
 def test_a_thread_was_on_the_core_that_it_had_last() -> None:
-    turns = np.array([(0, 1, 1, 0, 0), (40, 1, 1, 1, 0), (5, 9, 9, 1, 0)], TURN)
+    turns = {
+        0: np.array([(0, 1, 1, 0, 0), (41, 3, 3, 0, 0)], TURN),
+        1: np.array([(5, 9, 9, 1, 0), (40, 1, 1, 1, 0)], TURN),
+    }
     assert [evidence.core_of(turns, 1, at, at + 10) for at in (20, 45)] == [0, 1]
     assert evidence.core_of(turns, 9, 0, 10) == 1
     assert evidence.core_of(turns, 7, 0, 100) is None
@@ -191,18 +266,16 @@ def test_the_sentinel_held_a_stretch_up_as_long_as_it_was_due_in_it() -> None:
 
 
 def test_counters_are_those_from_the_look_before_to_the_look_behind() -> None:
-    tick = evidence.TICK_NS
     looks = np.zeros(4, LOOK)
-    looks["began_ns"] = looks["ended_ns"] = np.arange(1, 5) * tick
+    looks["began_ns"] = looks["ended_ns"] = np.arange(1, 5) * TICK_NS
     looks["core_ns"] = looks["began_ns"]
     looks["ran_ns"], looks["stolen_ns"] = [1, 2, 4, 8], [0, 0, 3, 5]
-    found = evidence.counted(looks, 2 * tick, 2 * tick + 1)
+    found = evidence.counted(looks, 2 * TICK_NS, 2 * TICK_NS + 1)
     assert found is not None
     assert (found.ran_ns, found.stolen_ns) == (2, 5)  # a core's time is added at the next tick
-    assert evidence.counted(looks, 0, tick) is None
-    assert not evidence.is_known(
-        evidence_rows := SentinelPage().rows()._replace(looks=looks), 4 * tick
-    ) and evidence.is_known(evidence_rows, 3 * tick)
+    assert evidence.counted(looks, 0, TICK_NS) is None
+    rows = Rows(np.empty(0, WAKE), [looks], {})
+    assert evidence.is_known(rows, 3 * TICK_NS) and not evidence.is_known(rows, 4 * TICK_NS)
 
 
 # ---- the sentinel ------------------------------------------------------------------------------
@@ -232,7 +305,7 @@ def test_the_page_lies_as_the_header_says(tmp_path: Path) -> None:
         for field in row.names or ()
     ]
     text = re.sub(r"/\*.*?\*/", "", (NATIVE / "sentinel_page.h").read_text(), flags=re.DOTALL)
-    fields = re.findall(r"(\w+)(?:\[\w+\])?[,;]", text)
+    fields = re.findall(r"(\w+)(?:\[\w+\])*[,;]", text)
     assert len(fields) == len(found)
 
 
@@ -248,11 +321,12 @@ def test_the_sentinel_counts_this_thread_and_wakes_on_the_grid() -> None:
             after_ns=[after_ns, -1, -1],
             priority=0,
             cpu=-1,
-            process=os.getpid(),
-            thread=os.getpid(),
+            process=[os.getpid()] + [0] * (LOOKED - 1),
+            thread=[os.getpid()] + [0] * (LOOKED - 1),
         )
-        until(lambda: len(page.rows().wakes) > 10 and len(page.rows().looks) > 10)
-        wakes, looks, _ = page.rows()
+        until(lambda: len(page.rows().wakes) > 10 and len(page.rows().looks[0]) > 10)
+        wakes, (looks, *others), _ = page.rows()
+        assert not any(map(len, others))
         assert not ((wakes["point_ns"] - origin_ns - after_ns) % period_ns).any()
         assert (np.diff(wakes["point_ns"]) > 0).all()
         assert (wakes["woke_ns"] >= wakes["point_ns"]).all()

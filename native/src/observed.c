@@ -1,5 +1,5 @@
-/* What the supervisor has seen of the cycle thread from outside of it, for every reader of the store.
-   The supervisor's thread. */
+/* Disturbances of the cycle thread, as the supervisor has seen them from outside of it, for every
+   reader of the store. The supervisor's thread. */
 #include <stdatomic.h>
 #include <stdint.h>
 

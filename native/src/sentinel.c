@@ -7,12 +7,12 @@
 
    One thread, on the cycle thread's core and one priority above it, wakes shortly after each time
    at which the cycle thread has to be awake, and notes when it woke. Where it was late as well,
-   nobody at or below its priority had the core. The other thread has an ordinary priority and runs
-   elsewhere where it may. It reads the counters of the cycle thread from /proc, and takes from the
-   kernel who has the cores (perf_event_open(2)) where that is allowed. Where the cycle thread may
-   run on any core, the first thread is moved after it. The first thread leaves out cycles, as many
-   as it takes to use less than a share of its core. Nothing runs in the cycle thread. The process
-   ends with the runtime. */
+   nobody at or below its priority had the core. The other thread has the lowest real-time priority,
+   so that a busy machine does not blind it. It runs elsewhere where it may. It reads the counters
+   of the cycle thread from /proc, and takes from the kernel who has the cores (perf_event_open(2))
+   where that is allowed. Where the cycle thread may run on any core, the first thread is moved
+   after it. The first thread leaves out cycles, as many as it takes to use less than a share of its
+   core. Nothing runs in the cycle thread. The process ends with the runtime. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -365,6 +365,7 @@ int main(int count, char **argument)
 {
     struct sentinel_page *page;
     struct timespec wait = time_of(WAIT_NS);
+    const struct sched_param lowest = {.sched_priority = 1};
     int others = 0;
 
     /* the runtime's end is this one's */
@@ -390,6 +391,8 @@ int main(int count, char **argument)
     }
     sentinel.cores = open("/proc/stat", O_RDONLY | O_CLOEXEC);
     page->turns_errno = open_all_turns(page->cpu);
+    if (page->priority > 0)
+        sched_setscheduler(0, SCHED_FIFO, &lowest);
     sched_getaffinity(0, sizeof sentinel.allowed, &sentinel.allowed);
     sentinel.followed = -1;
     if (start_watch(page))

@@ -29,7 +29,8 @@ struct state {
     /* supervisor: a slot with a struct inphase_host_counts */
     _Alignas(SLOT_HEADER) uint8_t host[SLOT_HEADER + sizeof(struct inphase_host_counts)];
     /* supervisor: a ring of slots with a struct inphase_late, and how many there were */
-    _Alignas(SLOT_HEADER) uint8_t late[INPHASE_LATE_KEPT][SLOT_HEADER + sizeof(struct inphase_late)];
+    _Alignas(SLOT_HEADER) uint8_t late[INPHASE_LATE_KEPT]
+                                      [SLOT_HEADER + sizeof(struct inphase_late)];
     _Atomic uint64_t lates;
 };
 

@@ -257,10 +257,8 @@ class Runtime:
         self._undo.callback(self._notices.close)
 
     def _peers(self) -> dict[str, int]:
-        """The processes that the cycle thread waits for, by what they are."""
         assert self._workers is not None
-        policy = None if self._policy is None else self._policy.process
-        return peers_of(self._workers.links, self._emulator, policy)
+        return peers_of(self._workers.links, self._emulator, self._policy)
 
     @property
     def guests(self) -> list[str]:

@@ -18,12 +18,15 @@ from inphase.runtime.attribution.moments import Moment, Moments
 from inphase.runtime.attribution.page import Rows
 from inphase.runtime.attribution.rows import late_row
 from inphase.runtime.attribution.sentinel import Sentinel
+from inphase.runtime.policy_child import PolicyChild
 from inphase.runtime.words import late_words
 from inphase.runtime.words.late_words import LateKind, LateTold
 from inphase.runtime.workers.worker_supervisor import WorkerLink
 
-_PENDING = 2000
+_PENDING = 500
 """moments that wait for what was seen of them; older ones are decided without"""
+_AT_ONCE = 100
+"""moments that are decided about in one turn"""
 _PATIENCE_NS = 1_000_000_000
 _FRAMES = 1000
 """that are looked at in one turn"""
@@ -85,20 +88,23 @@ class Attribution:
                 self._newest_ns = max(one.until_ns for one in found)
 
     def _decide(self, *, is_end: bool) -> None:
+        """About as many as there is time for: the supervisor has other things to do."""
         rows = self._sentinel.page.rows()
-        while self._pending:
+        while len(self._pending) > _PENDING:
+            self._publish(self._pending.popleft(), decision.NOT_KNOWN, None)
+        for _ in range(_PENDING if is_end else _AT_ONCE):
+            if not self._pending:
+                return
             moment = self._pending[0]
             is_old = self._newest_ns - moment.until_ns > _PATIENCE_NS
-            may_wait = not (is_end or is_old or len(self._pending) > _PENDING)
-            if may_wait and not is_known(rows, moment.until_ns):
+            if not (is_end or is_old or is_known(rows, moment.until_ns)):
                 return
             self._pending.popleft()
-            self._take(moment, rows)
+            seen = self._sentinel.seen(rows, moment.from_ns, moment.until_ns)
+            self._publish(moment, self._of(moment, seen, rows), seen)
 
-    def _take(self, moment: Moment, rows: Rows) -> None:
-        """Decide about one, publish it, and count it."""
-        seen = self._sentinel.seen(rows, moment.from_ns, moment.until_ns)
-        found = self._of(moment, seen, rows)
+    def _publish(self, moment: Moment, found: Decision, seen: Evidence | None) -> None:
+        """Count one, for every reader of the store. seen: None where nobody looked."""
         self.counts[found.cause] += 1
         row = late_row(moment, found, seen, [self.counts[cause] for cause in CAUSES])
         self._core.late(row.tobytes())
@@ -146,9 +152,9 @@ class Attribution:
 
 
 def peers_of(
-    links: Iterable[WorkerLink], emulator: Process | None, policy: Process | None
+    links: Iterable[WorkerLink], emulator: Process | None, policy: PolicyChild | None
 ) -> dict[str, int]:
     """Numbers of the processes that the cycle thread waits for, by what they are."""
     found = {link.name: link.process.pid for link in links if link.process is not None}
-    others = {EMULATOR: emulator, POLICY: policy}
+    others = {EMULATOR: emulator, POLICY: None if policy is None else policy.process}
     return found | {name: one.pid for name, one in others.items() if one is not None}

@@ -22,6 +22,10 @@ _FAULTS = 200
 """page faults of a policy that cost it its time; a call alone has a few"""
 _BUSY = 0.05
 """share of a stretch in which some core had nobody, below which the machine is busy"""
+_FAULT_NS = 2000
+"""that a page fault costs at most, without a disk"""
+_USUAL = 0.25
+"""share of a core that the cycle thread uses anyway, at most"""
 NOT_KNOWN = Decision("not known", "unseen")
 
 
@@ -48,6 +52,9 @@ def _of_thief(seen: Evidence) -> Decision:
     assert thief is not None
     if thief.who.kind != "ours" and _is_held(seen) and _is_stolen(seen):
         return Decision("host", "stolen")
+    # soft interrupts are done in the time of whoever has the core
+    if thief.who.kind == "ours" and _is_held(seen) and _is_interrupted(seen):
+        return Decision("kernel", "interrupts")
     return _by(thief.who, seen.priority if seen.is_realtime else 0)
 
 
@@ -55,7 +62,7 @@ def _of_own(seen: Evidence) -> Decision:
     """The cycle thread had the core itself: its own code, or somebody took time within."""
     half, counted = seen.late_ns / 2, seen.counted
     if _is_held(seen):
-        if seen.unran_ns is not None and seen.unran_ns >= half and _is_stolen(seen):
+        if _is_unran(seen.unran_ns, half) and _is_stolen(seen):
             return Decision("host", "stolen")
         return Decision("kernel", "interrupts") if _is_interrupted(seen) else NOT_KNOWN
     if counted is None or seen.held_ns is None:
@@ -66,9 +73,8 @@ def _of_own(seen: Evidence) -> Decision:
 def _of_own_work(seen: Evidence) -> Decision:
     """The cycle thread worked."""
     counted = seen.counted
-    if counted is not None and (counted.major or counted.is_on_disk):
-        return Decision("kernel", "disk")
-    if counted is not None and counted.minor:
+    faults = (counted.minor or 0) + (counted.major or 0) if counted is not None else 0
+    if faults * _FAULT_NS >= seen.late_ns / 2:
         return Decision("ours", "page faults")
     return Decision("ours", "own code")
 
@@ -99,9 +105,15 @@ def _without_turns(seen: Evidence) -> Decision:
         return NOT_KNOWN if (counted.ran_ns or 0) >= half else _of_held_core(seen)
     if (counted.waited_ns or 0) >= half:
         return Decision("other process", "preempted")
-    if (counted.ran_ns or 0) >= half or counted.major or counted.is_on_disk:
+    if (counted.ran_ns or 0) >= half + (counted.until_ns - counted.from_ns) * _USUAL:
         return _of_own_work(seen)
-    return NOT_KNOWN
+    return Decision("kernel", "disk") if counted.major or counted.is_on_disk else NOT_KNOWN
+
+
+def _is_unran(unran_ns: int | None, half: float) -> bool:
+    """True if a thread was kept from running while it had a core. The kernel adds to a thread's own
+    time at a tick, so it may be behind by one."""
+    return unran_ns is not None and unran_ns >= half + TICK_NS
 
 
 def _is_held(seen: Evidence) -> bool:
@@ -166,7 +178,8 @@ def of_command(
     if found is not None:
         return found
     half, counted = peer.late_ns / 2, peer.counted
-    if (peer.own_ns or 0) < half <= peer.threads_ns:
+    # the one that holds the GIL may wait for a core itself
+    if (peer.own_ns or 0) < half / 2 < peer.threads_ns * 2:
         return Decision("ours", "policy threads")
     if counted is not None and (counted.minor or 0) >= _FAULTS:
         return Decision("ours", "policy faults")
@@ -182,8 +195,7 @@ def of_peer(peer: PeerEvidence) -> Decision | None:
     if counted.is_stopped:
         return Decision("other process", "peer stopped")
     if peer.own_ns >= half:
-        is_stolen = peer.unran_ns is not None and peer.unran_ns >= half
-        return Decision("host", "stolen") if is_stolen else None
+        return Decision("host", "stolen") if _is_unran(peer.unran_ns, half) else None
     thief = next((turn for turn in peer.turns if turn.who.kind not in ("idle", "sentinel")), None)
     if (counted.waited_ns or 0) < half or thief is None or thief.ns < half / 2:
         return None

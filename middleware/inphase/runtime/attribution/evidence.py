@@ -1,6 +1,7 @@
 """All that was seen of a stretch of time in which the cycle thread was late: who could have had
 its core, and its own doings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from inphase.runtime.attribution.page import Rows
 
 Kind = Literal["idle", "cycle", "sentinel", "ours", "kernel", "other"]
+_BACK = 2000
+"""turns of a core before a stretch in which a thread is looked for"""
 TICK_NS = 10_000_000
 """in which the kernel counts the time of a core"""
 _STOPPED = (ord("T"), ord("t"))
@@ -123,14 +126,22 @@ def held_ns(wakes: NDArray[Any], from_ns: int, until_ns: int) -> int | None:
     return int(np.maximum(late, 0).sum())
 
 
-def core_of(turns: NDArray[Any], thread: int, from_ns: int, until_ns: int) -> int | None:
+def core_of(
+    turns: Mapping[int, NDArray[Any]], thread: int, from_ns: int, until_ns: int
+) -> int | None:
     """The core that a thread had last before a stretch, else first in it; None: not known."""
-    had = turns[turns["thread"] == thread]
-    before = had[had["at_ns"] <= from_ns]
-    if len(before):
-        return int(before["cpu"][before["at_ns"].argmax()])
-    within = had[had["at_ns"] <= until_ns]
-    return int(within["cpu"][within["at_ns"].argmin()]) if len(within) else None
+    before, within = [], []
+    for core, rows in turns.items():
+        first, stop = np.searchsorted(rows["at_ns"], (from_ns, until_ns), side="right")
+        had = np.flatnonzero(rows["thread"][max(0, first - _BACK) : first] == thread)
+        if len(had):
+            before.append((int(rows["at_ns"][max(0, first - _BACK) + had[-1]]), core))
+        has = np.flatnonzero(rows["thread"][first:stop] == thread)
+        if len(has):
+            within.append((int(rows["at_ns"][first + has[0]]), core))
+    if before:
+        return max(before)[1]
+    return min(within)[1] if within else None
 
 
 def thread_ns(turns: NDArray[Any], from_ns: int, until_ns: int) -> dict[tuple[int, int], int]:
@@ -169,7 +180,7 @@ def counted(looks: NDArray[Any], from_ns: int, until_ns: int) -> CoreCounted | N
     def core_grew(name: str) -> int | None:
         return int(looks[name][core_last] - looks[name][core_first]) if core_is_known else None
 
-    within = looks["state"][first + 1 : last + 1]
+    within = looks["state"][first + 1 : last]
     return CoreCounted(
         from_ns=int(before["began_ns"]),
         until_ns=int(after["ended_ns"]),

@@ -70,8 +70,8 @@ class Rows(NamedTuple):
     wakes: NDArray[Any]
     looks: list[NDArray[Any]]
     """of each thread"""
-    turns: NDArray[Any]
-    """the time before the first one is not known"""
+    turns: dict[int, NDArray[Any]]
+    """of each core; the time before the first one is not known"""
 
 
 class SentinelPage:
@@ -93,10 +93,11 @@ class SentinelPage:
         """A copy of all rows that are whole."""
         head = self.head
         turns = _ring(head["turn"], head["turns"])
+        turns = turns[turns["at_ns"] > int(head["lost_ns"])]
         return Rows(
             _ring(head["wake"], head["wakes"]),
             [_ring(*of_thread) for of_thread in zip(head["look"], head["looks"], strict=True)],
-            turns[turns["at_ns"] > int(head["lost_ns"])],
+            {int(cpu): turns[turns["cpu"] == cpu] for cpu in np.unique(turns["cpu"])},
         )
 
     def close(self) -> None:

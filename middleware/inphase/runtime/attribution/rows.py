@@ -13,15 +13,17 @@ from inphase.runtime.attribution.moments import Moment
 _UNKNOWN = -1
 
 
-def late_row(moment: Moment, found: Decision, seen: Evidence, causes: Sequence[int]) -> np.void:
+def late_row(
+    moment: Moment, found: Decision, seen: Evidence | None, causes: Sequence[int]
+) -> np.void:
     """The row of a moment. causes: late moments so far, by cause."""
-    counted = seen.counted
+    counted = seen.counted if seen is not None else None
     counts: dict[str, int | None] = {}
     if counted is not None:
         counts = {name: getattr(counted, name) for name in ("stolen_ns", "ran_ns", "waited_ns")}
         counts["page_faults"] = _sum(counted.minor, counted.major)
         counts["interrupt_ns"] = _sum(counted.interrupt_ns, counted.softirq_ns)
-    counts["held_ns"] = seen.held_ns
+    counts["held_ns"] = seen.held_ns if seen is not None else None
     row: np.void = np.zeros(1, LATE)[0]
     for name in ("stolen_ns", "ran_ns", "waited_ns", "page_faults", "interrupt_ns", "held_ns"):
         value = counts.get(name)

@@ -27,7 +27,7 @@ from inphase.runtime.attribution.evidence import (
     PeerEvidence,
     Thread,
 )
-from inphase.runtime.attribution.page import LOOKED, POINTS, Rows, SentinelPage
+from inphase.runtime.attribution.page import LOOKED, POINTS, TURN, Rows, SentinelPage
 
 PROGRAM = Path(_core.__file__).with_name("_sentinel")
 _PRIORITY_MAX = 99
@@ -122,8 +122,7 @@ class Sentinel:
         of_core = _of_core(rows, process, from_ns, until_ns)
         counted = evidence.counted(rows.looks[1 + list(self._peers).index(peer)], from_ns, until_ns)
         own_ns, threads_ns, idle_ns = 0, 0, 0
-        for core in np.unique(rows.turns["cpu"]):
-            turns = rows.turns[rows.turns["cpu"] == core]
+        for turns in rows.turns.values():
             for (owner, thread), ns in evidence.thread_ns(turns, from_ns, until_ns).items():
                 own_ns += ns if thread == process else 0
                 idle_ns += ns if thread == 0 else 0
@@ -140,7 +139,7 @@ class Sentinel:
         )
 
     def _turns(self, of_core: NDArray[Any], from_ns: int, until_ns: int) -> tuple[CoreTurn, ...]:
-        """Who had a core, the longest first."""
+        """Threads that had a core, the longest first."""
         had = evidence.thread_ns(of_core, from_ns, until_ns)
         longest = sorted(had.items(), key=lambda one: -one[1])
         return tuple(CoreTurn(self._who(*key), ns) for key, ns in longest)
@@ -186,8 +185,7 @@ class Sentinel:
 def _of_core(rows: Rows, thread: int, from_ns: int, until_ns: int) -> NDArray[Any]:
     """The turns of the core that a thread had last."""
     core = evidence.core_of(rows.turns, thread, from_ns, until_ns)
-    found: NDArray[Any] = rows.turns[rows.turns["cpu"] == core]
-    return found
+    return rows.turns[core] if core is not None else np.empty(0, TURN)
 
 
 def _unran_ns(of_core: NDArray[Any], thread: int, counted: CoreCounted | None) -> int | None:
