@@ -4,18 +4,23 @@ The robot runs on the wall clock with everything that a run has. A block gives t
 trigger-to-sample times of the store's histograms (exact to 1 %), and the CPU time of the cycle
 thread per cycle, by the kernel. The viewers are WebSocket clients in another process, on the same
 two cores. The browser is a headless Chromium; a page is interactive when it has shown its first
-frame and its stop button takes clicks.
+frame and its stop button takes clicks. A second page is encrypted, as on a network: its requests
+are measured beside peers of another address that never finish their TLS handshakes.
 
-    python -m benches.page URL COUNT    so many viewers, until it is killed
+    python -m benches.page ADDRESS COUNT    so many viewers, until it is killed
+    python -m benches.page ADDRESS flood    such handshakes, until it is killed
 """
 
 import contextlib
 import shutil
+import socket
+import ssl
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +34,7 @@ from benches.machine import Options
 from benches.wake import buckets
 from inphase import Runner
 from inphase import schedule as schedules
+from inphase.access.keys import KeyFolder
 from inphase.frames.store import Segment
 from inphase.frames.store_follower import StoreFollower
 from inphase.host.process import Process
@@ -41,6 +47,9 @@ _OPENINGS = 10
 _HISTOGRAMS = {"wake": 0, "trigger to sample": 5}
 _BROWSER = shutil.which("chromium-headless-shell")
 _HOG = "while True: pass"
+_REQUESTS = 100
+_PEERS = 500  # connections of the flood that are open at once
+_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(32)  # the beginning of one
 
 
 def _demo(folder: Path) -> schedules.Schedule:
@@ -55,15 +64,20 @@ def _demo(folder: Path) -> schedules.Schedule:
 
 
 @contextlib.contextmanager
-def _served(store_path: str, schedule: schedules.Schedule) -> Iterator[Process]:
-    """A page of a robot that runs, as the runtime starts it."""
+def _served(
+    store_path: str, schedule: schedules.Schedule, keys: Path | None = None
+) -> Iterator[tuple[Process, str]]:
+    """A page of a robot that runs, as the runtime starts it, and its address. keys: it is encrypted
+    and has its log in their folder's."""
     source = StoreFollower(store_path)
     wishes = Segment.client_page(source.layout.epoch)
     source.close()
     arguments = [str(schedule.path), store_path, str(wishes.fd), "127.0.0.1:0"]
-    page = Process("page", "inphase.web", arguments, [wishes.fd])
+    arguments += [] if keys is None else [str(keys)]
+    state = {} if keys is None else {"XDG_STATE_HOME": str(keys.parent)}
+    page = Process("page", "inphase.web", arguments, [wishes.fd], environment=state)
     page.wait_ready()
-    yield page
+    yield page, page.said.partition(" ")[0]
     page.stop()
     wishes.close()
 
@@ -79,6 +93,28 @@ def watch(address: str, count: int) -> None:
 
     for _ in range(count):
         threading.Thread(target=read).start()
+
+
+def flood(address: str) -> None:
+    """Handshakes that are begun and not finished, as fast as they are accepted."""
+    host, _, port = address.partition(":")
+    open_ones: deque[socket.socket] = deque()
+    while True:
+        with contextlib.suppress(OSError):
+            made = socket.create_connection((host, int(port)), source_address=("127.0.0.3", 0))
+            open_ones.append(made)
+            made.sendall(_HELLO)
+        if len(open_ones) > _PEERS:
+            open_ones.popleft().close()
+
+
+@contextlib.contextmanager
+def _flooded(address: str) -> Iterator[None]:
+    peers = subprocess.Popen([sys.executable, "-m", "benches.page", address, "flood"])
+    time.sleep(_SETTLE_S)
+    yield
+    peers.kill()
+    peers.wait()
 
 
 @contextlib.contextmanager
@@ -119,7 +155,43 @@ def _memory_mb(process: int) -> float:
     return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
 
-def _pages(options: Options, source: StoreFollower, page: Process) -> list[dict[str, Any]]:
+def _requests(address: str, count: int) -> NDArray[np.int64]:
+    """Nanoseconds of requests for a small file, each with a handshake of its own."""
+    host, _, port = address.partition(":")
+    context = ssl._create_unverified_context()
+    request = f"GET /icon.svg HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode()
+    found = []
+    for _ in range(count):
+        begun_ns = time.monotonic_ns()
+        with context.wrap_socket(socket.create_connection((host, int(port)))) as line:
+            line.sendall(request)
+            assert line.recv(15) == b"HTTP/1.1 200 OK"
+        found.append(time.monotonic_ns() - begun_ns)
+    return np.array(found, np.int64)
+
+
+def _handshakes(options: Options, page: Process, address: str) -> list[dict[str, Any]]:
+    """Rounds without, with, without peers that never finish their handshakes."""
+    figure = Rounds("a request beside unfinished handshakes", goal=None, judged=("p50", "p99"))
+    before_mb = _memory_mb(page.pid)
+    count = options.many(_REQUESTS, 2)
+    _requests(address, 2)
+    for _ in range(options.many(max(options.rounds // 3, 5), 1)):
+        blocks = []
+        for is_flooded in (False, True, False):
+            with _flooded(address) if is_flooded else contextlib.nullcontext():
+                blocks.append(_requests(address, count))
+        figure.add(*blocks)
+    result = figure.result()
+    show(result)
+    after_mb = _memory_mb(page.pid)
+    print(f"  memory of the page's process: {before_mb:.0f} MB before, {after_mb:.0f} MB after")
+    return [result, {"name": "handshakes", "before_mb": before_mb, "after_mb": after_mb}]
+
+
+def _pages(
+    options: Options, source: StoreFollower, page: Process, address: str
+) -> list[dict[str, Any]]:
     """Rounds without, with, without viewers."""
     names = {"CPU": "CPU time of the cycle thread per cycle", **{n: n for n in _HISTOGRAMS}}
     figures = {
@@ -130,7 +202,7 @@ def _pages(options: Options, source: StoreFollower, page: Process) -> list[dict[
     for _ in range(options.many(max(options.rounds // 3, 5), 1)):
         blocks = []
         for is_watched in (False, True, False):
-            with _watched(page.said) if is_watched else contextlib.nullcontext():
+            with _watched(address) if is_watched else contextlib.nullcontext():
                 found, share = _block(source, page)
             blocks.append(found)
             shares[is_watched].append(share)
@@ -219,12 +291,21 @@ def run(options: Options) -> list[dict[str, Any]]:
     """The robot's cycle first, then a browser."""
     with tempfile.TemporaryDirectory(prefix="inphase-bench-") as name:
         schedule = _demo(Path(name))
-        with Runner(schedule) as runner, _served(runner.store_path, schedule) as page:
-            source = StoreFollower(runner.store_path)
-            results = _pages(options, source, page) + _interactive(page.said, options)
-            source.close()
+        keys = Path(name) / "keys"
+        KeyFolder(keys).create("ann", "watch", Path(name) / "ann.key")
+        with Runner(schedule) as runner:
+            store_path = runner.store_path
+            with _served(store_path, schedule, keys) as (page, address):
+                results = _handshakes(options, page, address)
+            with _served(store_path, schedule) as (page, address):
+                source = StoreFollower(store_path)
+                results += _pages(options, source, page, address)
+                results += _interactive(address, options)
+                source.close()
     return results
 
 
 if __name__ == "__main__":
+    if sys.argv[2] == "flood":
+        flood(sys.argv[1])
     watch(sys.argv[1], int(sys.argv[2]))

@@ -338,7 +338,7 @@ def test_handshakes_that_are_never_finished_keep_nobody_out(page: NetworkPage) -
                 page.message(viewer, "frame")
         assert sockets(page) <= bounded_server.CONNECTIONS + 8
         assert page.ask("/api/stop", "POST", Origin=page.url, Cookie=cookie)[0] == OK
-        # 256 KiB is uvloop's buffer of a TLS connection
+        # 256 KiB is uvloop's buffer of a TLS connection, of which little is touched
         assert rss(page) - before < (bounded_server.CONNECTIONS + 8) * 400_000
         until(lambda: sockets(page) < 8)  # all are left after a time, and none was closed here
     for one in silent:

@@ -70,6 +70,7 @@ def serve(
     grace: float,
 ) -> None:
     """Keep the robots that SCHEDULES describe up, each for whoever holds its lease."""
+    from inphase.errors import ServiceError
     from inphase.plan.validation import load
     from inphase.service.leases import LeaseRules
     from inphase.service.published.pages import PagePlace
@@ -80,6 +81,8 @@ def serve(
     if unit:
         click.echo(unit_of(described, _without_unit(sys.argv[2:], schedules)), nl=False)
         return
+    if page is None and (certificate or certificate_key):
+        raise ServiceError("a certificate is for web pages; give --page 0.0.0.0:8470, too")
     options = ServiceOptions(
         simulate=simulate,
         speed=speed,
