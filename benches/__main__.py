@@ -17,6 +17,7 @@ FIGURES = (
     "syscalls",
     "instructions",
     "counted",
+    "gate_power",
     "codec",
     "limiter",
     "walk",

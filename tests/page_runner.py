@@ -143,7 +143,7 @@ class PageRunner:
 
 def patient(schedule: str) -> str:
     """A schedule that a loaded machine runs as well; one that is already is left as it is."""
-    if "resumed_after_ms" in schedule:
+    if "resumed_after_ms" in schedule or "for a busy machine" in schedule:
         return schedule
     guard = "" if "[guard]" in schedule else PATIENT_GUARD
     schedule = schedule.replace("[cycle]\n", guard + PATIENT_CYCLE, 1)

@@ -31,7 +31,8 @@ _FAULTS_OVER = 64  # turns
 _PATIENCE_S = 10.0
 _LEAST_TURNS, _MOST_TURNS = 4, 24
 _NO_RANDOM_ADDRESSES = 0x0040000
-_FIXED = "--fixed-addresses"
+_ASKS = 0xFFFFFFFF
+_TRIED = "--fixed-addresses"
 
 
 class Parts:
@@ -136,10 +137,11 @@ def count(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Entry of the process."""
-    if _FIXED not in sys.argv:
-        ctypes.CDLL(None).personality(_NO_RANDOM_ADDRESSES)  # where it is refused, they are random
-        arguments = [sys.executable, "-m", "inphase.gate.counted_cycles", *sys.argv[1:], _FIXED]
-        os.execv(sys.executable, arguments)
+    personality = ctypes.CDLL(None).personality
+    if not personality(_ASKS) & _NO_RANDOM_ADDRESSES and _TRIED not in sys.argv:
+        personality(_NO_RANDOM_ADDRESSES)  # where it is refused, they are random
+        module = ["-m", "inphase.gate.counted_cycles", *sys.argv[1:], _TRIED]
+        os.execv(sys.executable, [sys.executable, *module])
     print(json.dumps(count(Path(sys.argv[1]))), flush=True)
 
 

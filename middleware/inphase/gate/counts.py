@@ -19,7 +19,8 @@ from inphase.host.machine import processor
 from inphase.schedule import Schedule
 
 _LIMIT_S = 300.0
-_FIXED = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+FIXED = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+"""the environment of who counts"""
 
 
 class PartCounts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,7 +68,7 @@ def count(schedule: Schedule) -> tuple[CycleCounts | None, str]:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, **_FIXED},
+            env={**os.environ, **FIXED},
             timeout=_LIMIT_S,
         )
     except subprocess.TimeoutExpired:
@@ -75,15 +76,23 @@ def count(schedule: Schedule) -> tuple[CycleCounts | None, str]:
             f"no instructions are counted: it takes over {_LIMIT_S:.0f} s; count a copy of the "
             f"schedule with a smaller policy"
         )
-    said = [line for line in done.stdout.splitlines() if line.startswith('{"counted"')]
-    if not said:
+    found = parse(done.stdout)
+    if found is None:
         words = [line for line in done.stderr.splitlines() if line.strip()]
         why = words[-1].strip() if words else f"its process ended with {done.returncode}"
         return None, f"no instructions are counted: {why}"
+    return found, ""
+
+
+def parse(output: str) -> CycleCounts | None:
+    """The counts in what `inphase.gate.counted_cycles` has printed; None: there are none."""
+    said = [line for line in output.splitlines() if line.startswith('{"counted"')]
+    if not said:
+        return None
     found: dict[str, Any] = json.loads(said[-1])
     return CycleCounts(
         made_by=made_by(),
         cycles=found["counted"],
         parts={name: PartCounts(*numbers) for name, numbers in found["parts"].items()},
         faults=found["faults"],
-    ), ""
+    )
