@@ -1,6 +1,8 @@
 """A lease from the client's side: kept alive each time that it is had, and never waited for."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import msgpack
@@ -74,6 +76,7 @@ def test_a_flood_of_one_user_leaves_its_keep_alives_through_and_no_other(served:
         keeper, begun = lease._keeper, StoreFollower.of_robot(served.robot.name)
         assert keeper is not None
         flood = ServiceConnection(served.address)
+        flood._socket.setsockopt(zmq.SNDTIMEO, 1000)
         asked = answered = 0
 
         def is_kept_beside() -> bool:
@@ -117,6 +120,23 @@ def fill(socket: "zmq.Socket[bytes]", *parts: bytes) -> None:
     with pytest.raises(zmq.Again):
         for _ in range(_MANY):
             socket.send_multipart(parts, zmq.NOBLOCK)
+
+
+def test_a_client_that_nobody_closed_and_nobody_has_any_more_is_no_hindrance() -> None:
+    """With a cycle of references, as an exception makes one with the frames of its traceback."""
+
+    def collect() -> None:
+        asked = ServiceConnection("ipc:///nowhere/at-all")
+        with pytest.raises(ServiceError, match="no service answers"):
+            asked.ask("ping", timeout_s=0.01)
+        holder: list[object] = [asked, asked.socket(asked.address)]
+        holder.append(holder)
+        gone = weakref.ref(asked)
+        del asked, holder
+        gc.collect()
+        assert gone() is None
+
+    assert in_time(collect) is None
 
 
 def test_a_request_that_cannot_go_out_is_told(served: Served) -> None:

@@ -1,6 +1,7 @@
 """Requests to a service, each answered or refused."""
 
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ class ServiceConnection:
         self._key_file = key
         self._key = None if key is None else ClientKey.load(key)
         self._context: zmq.Context[Any] = zmq.Context()
+        self._sockets: list[Any] = []
+        """those that came of it"""
+        # a context among garbage waits for sockets beside it, which nothing closes any more
+        self._end = weakref.finalize(self, _end, self._context, self._sockets)
         self._lock = threading.Lock()
         self._number = 0
         self._connect()
@@ -100,7 +105,9 @@ class ServiceConnection:
         address: whole, or by how many ports it lies after the control socket's.
         """
         address = self.whole(address)
+        self._sockets[:] = [one for one in self._sockets if not one.closed]
         made = self._context.socket(zmq.DEALER)
+        self._sockets.append(made)
         made.setsockopt(zmq.LINGER, 0)
         made.setsockopt(zmq.MAXMSGSIZE, 64 << 20)
         made.setsockopt(zmq.TCP_KEEPALIVE, 1)
@@ -120,3 +127,11 @@ class ServiceConnection:
         """End it, after the sockets that came of it."""
         self._socket.close()
         self._context.term()
+        self._end.detach()
+
+
+def _end(context: "zmq.Context[Any]", sockets: list[Any]) -> None:
+    """End a connection that nobody has closed, and that nobody has any more."""
+    for socket in sockets:
+        socket.close(0)
+    context.term()

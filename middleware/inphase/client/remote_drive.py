@@ -59,6 +59,7 @@ class RemoteDrive:
         """the shortest of those that were measured at the start; None: none was"""
         self.pace = Pace()
         """the frames that are answered"""
+        self._connection = connection  # whose end is this one's
         self._socket = connection.socket(standing["drive"])
         self._form: Form | None = None
         self._image_cycle = -1
