@@ -3,11 +3,13 @@
     python -m inphase.runtime.frame_sender SCHEDULE STORE [ENDPOINT KEYS]
 
 It follows the store in one plain thread, and nothing else happens in it. The gateway starts it, and
-again when it has ended. A service does likewise, with an endpoint and a folder of keys of its own.
+again when it has ended. A service does likewise, with an endpoint and a folder of keys of its own:
+there it is behind who drives, and leaves frames out where all watchers take too much of a core.
 libzmq keeps a client's message until its last part has come, and the frames that a slow subscriber
 has not read. All of that together has a bound, beyond which the process ends.
 """
 
+import contextlib
 import gc
 import os
 import resource
@@ -27,6 +29,7 @@ from inphase.frames.sending import WireShape, Writer, describe
 from inphase.host import process
 from inphase.host.endpoint import Socket, bind, bind_at, set_bounds, unlink
 from inphase.host.outlet import Outlet
+from inphase.runtime.throttle import Throttle
 from inphase.schedule import Schedule
 
 _SLICE_NS = 20_000_000  # how long a look for frames lasts before newcomers and `stop` are seen to
@@ -39,6 +42,8 @@ _SUBSCRIPTION_BYTES = 256
 _KEYED_BYTES = 512  # of a key's part of the handshake, which MAXMSGSIZE bounds too
 _GOODBYE_MS = 100
 _MEMORY_BYTES = 512 << 20  # beside what it has at its start, for all clients together,
+_WATCHERS_SHARE = 0.25  # of a core, that all watchers of a service cost here
+_WATCHERS_NICE = 10  # behind who drives
 _MESSAGES = 8  # and so many messages with every large sample in them
 
 
@@ -81,6 +86,8 @@ class Sender:
         """the topics of subscribers that are of frames; those of descriptions alone want none"""
         self._authenticator: Authenticator | None = None
         self._kept_bytes = kept_bytes
+        self.throttle: Throttle | None = None
+        """leaves frames out; None: all are sent"""
         self.message_bytes = shape.header_size + sum(shape.sizes)
         """of one with every large sample"""
         self.queue = queue_length(shape, [s.get("every", 1) for s in description["sensors"]])
@@ -152,7 +159,7 @@ class Sender:
             self.take_in_newcomers()
         timeout_ns = _SLICE_NS if is_asked and not self._stopping else 0
         self._number += 1 + self._reader.next(timeout_ns, newest=not is_asked)
-        if self._asked:
+        if self._asked and (self.throttle is None or self.throttle.sends(self._number)):
             self._send(self._number)
 
     def _send(self, number: int) -> None:
@@ -233,6 +240,9 @@ def _open(described: Schedule, store_path: str) -> tuple[Sender, str]:
 def _open_at(described: Schedule, store_path: str, endpoint: str, keys: Path) -> Sender:
     """A sender at that endpoint, for keys alone."""
     sender = Sender(store_path)
+    sender.throttle = Throttle(_WATCHERS_SHARE)
+    with contextlib.suppress(OSError):  # it has a higher one already
+        os.nice(_WATCHERS_NICE)
     sender.ask_for_keys(keys)
     try:
         bind_at(sender.socket, endpoint, described)
