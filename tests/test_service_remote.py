@@ -1,6 +1,8 @@
 """A served robot over the network: keys, roles, and a key that is gone."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,6 +96,17 @@ def test_who_may_watch_may_stop_and_nothing_else(served: Served) -> None:
         with ann, pytest.raises(LeaseRefused, match="arm is for who may operate"):
             ann.arm()
         until(lambda: follower.next().state == "faulted")
+
+        # who asks to arm is told what came of it
+        os.kill(served.robot.emulator.pid, signal.SIGSTOP)
+        until(lambda: follower.next()["joints"].status in ("MISSING", "OFFLINE"))
+        command = ["lease", served.robot.name, "--arm", "--service", served.address]
+        inphase_arm = [sys.executable, "-m", "inphase", *command]
+        refused = subprocess.run(inphase_arm, capture_output=True, text=True, check=False)
+        os.kill(served.robot.emulator.pid, signal.SIGCONT)
+        assert refused.returncode == ServiceError.exit_code and "is armed" not in refused.stdout
+        assert f"{served.robot.name}: device arm: " in refused.stderr
+        until(lambda: follower.next()["joints"].status == "FRESH")
         local.arm()
         until(lambda: follower.next().state == "armed")
         follower.close()

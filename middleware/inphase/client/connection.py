@@ -38,6 +38,7 @@ class ServiceConnection:
         """those that came of it"""
         # a context among garbage waits for sockets beside it, which nothing closes any more
         self._end = weakref.finalize(self, _end, self._context, self._sockets)
+        self._end.atexit = False  # a thread may be at one of them to the last
         self._lock = threading.Lock()
         self._number = 0
         self._connect()

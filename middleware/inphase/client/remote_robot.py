@@ -1,5 +1,6 @@
 """`inphase.connect`: a robot of a service, its lease and its jobs."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +15,8 @@ from inphase.errors import LeaseRefused, ServiceError
 from inphase.frames.subscription import Subscription
 
 _STOP_MS = 2000
+_ARM_S = 10.0
+_LOOK_S = 0.05
 
 
 def connect(address: str = "", *, robot: str = "", key: str | Path | None = None) -> "RemoteRobot":
@@ -166,8 +169,19 @@ class RemoteRobot:
         return RemoteDrive(self._connection, standing, images=images, person=True)
 
     def arm(self) -> None:
-        """Ask to arm the robot again: for the local operator alone. Raises LeaseRefused."""
-        self._connection.ask("arm", robot=self.name)
+        """Arm the robot again: for the local operator alone. Raises LeaseRefused, also where it
+        cannot be armed, and ServiceError where it does not say in time."""
+        number = self._connection.ask("arm", robot=self.name)["number"]
+        end_s = time.monotonic() + _ARM_S
+        while (armed := self.facts["armed"])["number"] < number:
+            if time.monotonic() > end_s:
+                raise ServiceError(
+                    f"{self.name} has not said within {_ARM_S:.0f} s if it is armed; see how it "
+                    f"stands: inphase lease --show"
+                )
+            time.sleep(_LOOK_S)
+        if armed["trouble"]:
+            raise LeaseRefused(f"{self.name}: {armed['trouble']}")
 
     def stop(self) -> None:
         """Emergency stop, on the lane that stops have alone. Raises ServiceError where the service

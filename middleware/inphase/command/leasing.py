@@ -68,7 +68,7 @@ def lease(
     with _connect(service, key, robot) as remote:
         if arm:
             remote.arm()
-            click.echo(f"{remote.name} is asked to arm")
+            click.echo(f"{remote.name} is armed")
             return
         held = remote.take() if take else remote.request(seconds)
         with contextlib.suppress(KeyboardInterrupt):

@@ -164,6 +164,7 @@ class KeptRobot:
             ],
             "closed": self.book.closed,
             "commands": self.counts,
+            "armed": self.robot.armed._asdict(),
         }
 
     def close(self) -> None:

@@ -303,8 +303,7 @@ class Requests:
         robot = self._robot(words)
         if robot.robot.ended:
             raise LeaseRefused(f"{robot.name} has ended: {robot.robot.ended}")
-        robot.robot.arm()
-        return {}
+        return {"number": robot.robot.arm()}
 
     def _note_page(self, caller: Caller, words: Words) -> dict[str, Any]:
         """A line of the audit log by the robot's page, which has stopped it or let somebody in."""

@@ -38,6 +38,15 @@ class RobotPlaces(NamedTuple):
     keys: str = ""
 
 
+class Armed(NamedTuple):
+    """The answer to the newest wish to arm that has one."""
+
+    number: int = 0
+    """of the wish, counted from 1 on; 0: there was none"""
+    trouble: str = ""
+    """why it is not armed; empty: it is"""
+
+
 class ServedRobot:
     """A robot from its start to its end. Thread: the service's.
 
@@ -69,6 +78,8 @@ class ServedRobot:
         self._drives_for: dict[str, Any] = {"lease": 0}
         self.path = ""
         """of its store"""
+        self._arms = 0
+        self.armed = Armed()
 
     # ---- start and end ---------------------------------------------------------------------
 
@@ -220,15 +231,23 @@ class ServedRobot:
         """Let the core obey that lease until then, by the monotonic clock; 0: none."""
         self._page.set(lease, until_ns)
 
-    def arm(self) -> None:
-        """A local operator asks to arm it again; what comes of it is said."""
+    def arm(self) -> int:
+        """A local operator asks to arm it again, for the so-manieth time; `armed` says what comes
+        of it."""
+        self._arms += 1
         self._child.line.send(do="arm", estops=self.reader.status()["estops"])
-        threading.Thread(target=self._hear_armed, name="inphase armed", daemon=True).start()
+        threading.Thread(
+            target=self._hear_armed, args=(self._arms,), name="inphase armed", daemon=True
+        ).start()
+        return self._arms
 
-    def _hear_armed(self) -> None:
-        with contextlib.suppress(InphaseError, TimeoutError):  # it ended, which is told elsewhere
-            trouble = self._child.wait("armed")["error"]
-            self._say(f"{self.name}: {trouble or 'armed'}")
+    def _hear_armed(self, number: int) -> None:
+        try:
+            trouble = self._child.wait("armed")["error"] or ""
+        except (InphaseError, TimeoutError):
+            trouble = "its runtime did not answer"
+        self.armed = Armed(number, trouble)
+        self._say(f"{self.name}: {trouble or 'armed'}")
 
     def estop(self) -> None:
         """Emergency stop; never waits."""
