@@ -5,6 +5,7 @@ bound before anything is decoded. SERVICE.md is the format.
 """
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import msgpack
 import msgspec
 
+from inphase.access.rates import Rate, Rates
 from inphase.client.kinds import PIECE_BYTES, REQUEST_BYTES
 from inphase.errors import InphaseError, LeaseRefused, ServiceError
 from inphase.frames.sending import describe
@@ -79,6 +81,8 @@ class _Keep(msgspec.Struct, frozen=True):
 
 
 _KEEP_BYTES = 512
+_KEEPS = Rate(messages=100, messages_burst=200)
+"""keep-alives of a user whose other requests are too many: four a second for each robot"""
 _keeps = msgspec.msgpack.Decoder(_Keep)
 
 _Method = Callable[[Caller, Words], dict[str, Any]]
@@ -314,7 +318,23 @@ class Requests:
         return {}
 
 
-def is_keep(request: Any) -> bool:
+class RequestRates:
+    """Bounds of each user's requests. Its keep-alives pass beside a flood, at a rate of their own.
+
+    Thread: one. clock: nanoseconds.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.monotonic_ns) -> None:
+        self._all, self._keeps = Rates(clock=clock), Rates(_KEEPS, clock)
+
+    def pass_on(self, user: str, request: Any) -> bool:
+        """True for a request that is to be answered."""
+        if self._all.take(user, len(request)):
+            return True
+        return _is_keep(request) and self._keeps.take(user, len(request))
+
+
+def _is_keep(request: Any) -> bool:
     """True for a message that asks to keep a lease alive."""
     if len(request) > _KEEP_BYTES:
         return False

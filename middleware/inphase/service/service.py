@@ -16,7 +16,6 @@ import zmq
 from inphase.access.audit.log import AuditLog
 from inphase.access.authenticator import RefusedKey
 from inphase.access.keys import default_folder
-from inphase.access.rates import Rate, Rates
 from inphase.client import place
 from inphase.client.kinds import REQUEST_BYTES
 from inphase.errors import ServiceError
@@ -30,15 +29,13 @@ from inphase.service.leases import LeaseRules
 from inphase.service.published.announcing import Announcer
 from inphase.service.published.pages import PagePlace, page_of
 from inphase.service.published.reports import Reports
-from inphase.service.requests import Places, Requests
+from inphase.service.requests import Places, RequestRates, Requests
 from inphase.service.served_robot import RobotPlaces, ServedRobot
 from inphase.service.state_folder import state_folder
 
 _TICK_MS = 20
 _BURST = 64  # requests that are answered before the time is looked at
 _QUEUE = 64
-_KEEPS = Rate(messages=100, messages_burst=200)
-"""keep-alives of a user whose other requests are too many: four a second for each robot"""
 _CONTROL, _STOP, _ROBOTS = 0, 1, 2  # ports after the first; each robot has two from there on
 _DRIVE, _FRAMES = 0, 1  # after the first of a robot's
 
@@ -85,8 +82,7 @@ class Service:
         self._places = RemotePlaces.parse(options.listen) if options.listen else None
         self._places_of: dict[str, Places] = {}
         self._keys: DoorKeys | None = None
-        self._rates = Rates()
-        self._keep_rates = Rates(_KEEPS)
+        self._rates = RequestRates()
         self.addresses: dict[str, str] = {}
         """of its sockets, by what they are for"""
 
@@ -234,7 +230,7 @@ class Service:
         if len(parts) != 2:
             return  # no request of ours; who sent it waits in vain
         caller = self._door.caller(socket, parts[1])
-        if caller is None or not self._passes(caller.user, parts[1].buffer):
+        if caller is None or not self._rates.pass_on(caller.user, parts[1].buffer):
             return  # a revoked key, or a flood: an answer would be more work than it is worth
         reply, words = self._requests.answer(caller, parts[1].bytes)
         if not reply["ok"]:
@@ -242,12 +238,6 @@ class Service:
             self._audit.note("denied", user=caller.user, do=asked, why=reply["error"])
         with contextlib.suppress(zmq.ZMQError):  # it has gone, or does not read
             socket.send_multipart([parts[0].bytes, requests.packed(reply)], zmq.NOBLOCK)
-
-    def _passes(self, user: str, request: Any) -> bool:
-        """False for a flood; a keep-alive passes beside one, at a rate of its own."""
-        if self._rates.take(user, len(request)):
-            return True
-        return requests.is_keep(request) and self._keep_rates.take(user, len(request))
 
     def _drop_revoked(self) -> None:
         """A user without a key any more neither holds nor waits from now on."""
