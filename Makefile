@@ -16,6 +16,7 @@
 # make policy-servers-test: a policy server's protocol, by the package openpi-client (tests/other_servers/README.md)
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make ray-test: rollouts on a Ray cluster of this machine's processes, workers and nodes that die
+# make trainers-test: PPO in one file, stable-baselines3 and RLlib, on our environment and workers
 # make page-test: clicks through the web page in a headless Chromium, and keeps its pictures
 # make vendor: builds other people's parts of the web page again, from npm, and compares them
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
@@ -56,7 +57,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test policy-servers-test lerobot-test ray-test page-test vendor wheel \
+    bare-test first-hour models-test readers-test policy-servers-test lerobot-test ray-test trainers-test page-test vendor wheel \
     bench clean always
 
 demo: .venv/installed
@@ -234,6 +235,17 @@ build/ray/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	@echo "Set-up of build/ray: fetches Ray and MuJoCo, 500 MB on disk, and builds the C core."
 	@test -x build/ray/bin/python || $(PYTHON) -m venv build/ray
 	$(call pip_install,build/ray/bin/python,'.[ray$(comma)sim$(comma)testing]' hypothesis psutil)
+	@touch $@
+
+trainers-test: build/trainers/installed
+	build/trainers/bin/python -m pytest tests/test_trainers.py
+
+# RLlib names gymnasium 1.2.2: an older one than the other tests have
+build/trainers/installed: pyproject.toml $(NATIVE) $(PACKAGE)
+	@echo "Set-up of build/trainers: fetches PyTorch and RLlib, 6 GB on disk; builds the C core."
+	@test -x build/trainers/bin/python || $(PYTHON) -m venv build/trainers
+	$(call pip_install,build/trainers/bin/python,'.[gym$(comma)ray$(comma)sim$(comma)testing]' \
+	    hypothesis psutil 'stable-baselines3==2.9.2' 'ray[rllib]==2.60.0')
 	@touch $@
 
 page-test: .venv/installed
