@@ -39,6 +39,8 @@ _THREAD = ("wake", "overrun", "latch", "act", "trigger")
 _PRIORITY_WORD = 5
 _MS = 1_000_000
 _SEED = 3
+_EMULATOR, _OURS = 70, 90
+"""priorities, so that a busy machine hinders no deed"""
 _WAIT_S = 20.0
 _FIRST_CYCLES = 1000
 
@@ -164,6 +166,7 @@ def robot(folder: Path, cycle_cpu: int, other_cpu: int) -> Iterator[tuple[Times,
             stdout=subprocess.DEVNULL,
         )
     )
+    os.sched_setscheduler(children[-1].pid, os.SCHED_FIFO, os.sched_param(_EMULATOR))
     try:
         until_s = time.monotonic() + _WAIT_S
         while not (folder / "arm").exists() and time.monotonic() < until_s:
@@ -275,7 +278,11 @@ def run(options: Options) -> list[dict[str, Any]]:
         with robot(Path(folder), options.cycle_cpu, options.other_cpu) as (page, runtime):
             lates = Lates("attribution")
             lates.wait(_FIRST_CYCLES)
-            found = judge(do(names, page, runtime, lates), lates)
+            os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_OURS))
+            os.sched_setaffinity(0, {options.other_cpu})
+            done = do(names, page, runtime, lates)
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+            found = judge(done, lates)
             lates.close()
         summary = json.loads((Path(folder) / "summary.json").read_text())
     if os.environ.get("DBG"):

@@ -86,6 +86,16 @@ RECORDED = {
         "ours",
         "own code",
     ),
+    "own code while the sentinel was not due": (
+        replace(SEEN, turns=by((CYCLE, LATE_NS)), held_ns=None),
+        "ours",
+        "own code",
+    ),
+    "own code while it was not due, on a busy host": (
+        replace(SEEN, turns=by((CYCLE, LATE_NS)), held_ns=None, counted=STOLEN),
+        "not known",
+        "unseen",
+    ),
     "own code that held the sentinel, too": (
         replace(HELD, turns=by((CYCLE, LATE_NS)), counted=STOLEN),
         "not known",
@@ -153,6 +163,11 @@ RECORDED = {
     "counters alone: stolen": (replace(HELD, counted=STOLEN), "host", "stolen"),
     "counters alone: it ran": (
         replace(HELD, counted=replace(STOLEN, ran_ns=LATE_NS)),
+        "not known",
+        "unseen",
+    ),
+    "counters alone: it waited, and the sentinel too": (
+        replace(HELD, counted=replace(SOFTIRQ, waited_ns=LATE_NS)),
         "not known",
         "unseen",
     ),

@@ -11,7 +11,7 @@
 #define SENTINEL_WAKES 4096
 #define SENTINEL_LOOKS 1024
 #define SENTINEL_LOOKED 6 /* threads: the cycle thread first, then those that it waits for */
-#define SENTINEL_TURNS 16384
+#define SENTINEL_TURNS 65536
 
 /* one wake of the sentinel's own thread: when it was due, and when it was */
 struct sentinel_wake {

@@ -53,7 +53,8 @@ class Attribution:
         self._reader: store.Reader | None = None
         self._pending: deque[Moment] = deque()
         self._newest_ns = 0
-        self._of_frame: tuple[int, Decision] = -1, decision.NOT_KNOWN
+        self._of_thread: tuple[Moment, Decision] | None = None
+        """the thread's own newest late moment"""
         self._kinds: dict[LateKind, LateTold] = {}
         self.counts: Counter[str] = Counter()
         """late moments by cause"""
@@ -118,8 +119,7 @@ class Attribution:
 
     def _of(self, moment: Moment, seen: Evidence, rows: Rows) -> Decision:
         sentinel, stretch = self._sentinel, (moment.from_ns, moment.until_ns)
-        cycle, of_frame = self._of_frame
-        of_thread = of_frame if cycle == moment.cycle else None
+        of_thread = self._of_the_threads_own(moment)
         if moment.phase == "command":
             return decision.of_command(seen, of_thread, sentinel.seen_of(POLICY, rows, *stretch))
         if moment.phase == "read":
@@ -130,8 +130,16 @@ class Attribution:
                 return decision.of_emulated(seen, of_thread, emulator)
             return decision.of_sample(seen, of_thread, peer)
         found = decision.of_thread(seen)
-        self._of_frame = moment.cycle, found
+        self._of_thread = moment, found
         return found
+
+    def _of_the_threads_own(self, moment: Moment) -> Decision | None:
+        """Of a late moment of the thread itself that took half of the time of this one."""
+        if self._of_thread is None:
+            return None
+        own, found = self._of_thread
+        both_ns = min(own.until_ns, moment.until_ns) - max(own.from_ns, moment.from_ns)
+        return found if both_ns >= moment.late_ns / 2 else None
 
     def sum_up(self) -> dict[str, Any]:
         """For a summary: counts per cause, and the commonest kinds, each in a sentence."""

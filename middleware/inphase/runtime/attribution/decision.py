@@ -65,9 +65,9 @@ def _of_own(seen: Evidence) -> Decision:
         if _is_unran(seen.unran_ns, half) and _is_stolen(seen):
             return Decision("host", "stolen")
         return Decision("kernel", "interrupts") if _is_interrupted(seen) else NOT_KNOWN
-    if counted is None or seen.held_ns is None:
-        return NOT_KNOWN
-    return _of_own_work(seen)
+    # where the sentinel was not due, nothing may have been taken from the core
+    is_seen = seen.held_ns is not None or _is_untaken(seen)
+    return _of_own_work(seen) if counted is not None and is_seen else NOT_KNOWN
 
 
 def _of_own_work(seen: Evidence) -> Decision:
@@ -102,12 +102,22 @@ def _without_turns(seen: Evidence) -> Decision:
     if counted is None or seen.held_ns is None:
         return NOT_KNOWN
     if _is_held(seen):
-        return NOT_KNOWN if (counted.ran_ns or 0) >= half else _of_held_core(seen)
+        # it had the core, or was ready and somebody else had it, who is not known
+        was_ready = max(counted.ran_ns or 0, counted.waited_ns or 0) >= half
+        return NOT_KNOWN if was_ready else _of_held_core(seen)
     if (counted.waited_ns or 0) >= half:
         return Decision("other process", "preempted")
     if (counted.ran_ns or 0) >= half + (counted.until_ns - counted.from_ns) * _USUAL:
         return _of_own_work(seen)
     return Decision("kernel", "disk") if counted.major or counted.is_on_disk else NOT_KNOWN
+
+
+def _is_untaken(seen: Evidence) -> bool:
+    """True if neither the host nor interrupts took time of the core."""
+    counted = seen.counted
+    return counted is not None and (
+        counted.stolen_ns == 0 and counted.interrupt_ns == 0 and counted.softirq_ns == 0
+    )
 
 
 def _is_unran(unran_ns: int | None, half: float) -> bool:

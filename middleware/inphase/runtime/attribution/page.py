@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 POINTS = 3
-_SPARE = 64
 LOOKED = 6
 """threads that are looked at: the cycle thread, then those that it waits for"""
 _I4, _I8, _U4, _U8 = "<i4", "<i8", "<u4", "<u8"
@@ -58,7 +57,7 @@ PAGE = np.dtype(
         ("lost_ns", _I8),
         ("wake", WAKE, 4096),
         ("look", LOOK, (LOOKED, 1024)),
-        ("turn", TURN, 16384),
+        ("turn", TURN, 65536),
     ],
     align=True,
 )
@@ -108,7 +107,8 @@ class SentinelPage:
 
 
 def _ring(ring: NDArray[Any], count: NDArray[Any]) -> NDArray[Any]:
-    """Its rows in order, without the oldest ones, which may be written again meanwhile."""
+    """Its rows in order, without the oldest ones, which were written again meanwhile."""
     size, until = len(ring), int(count)
     rows = np.concatenate([ring[until % size :], ring[: until % size]])
-    return rows[max(_SPARE, size - until) :] if until > size - _SPARE else rows[size - until :]
+    again = int(count) - until + 1  # and one that is just being written
+    return rows[max(0, size - until, min(size, again) if until + again > size else 0) :]
