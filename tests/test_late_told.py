@@ -151,14 +151,17 @@ def test_a_silent_device_is_a_moment_with_the_bytes_that_were_missing() -> None:
 
 @pytest.mark.real
 def test_a_run_that_was_stopped_by_a_signal_says_so() -> None:
-    with Robot() as robot, robot.run("--cycles", "300") as run:
-        run.moving()
-        run.signal(signal.SIGSTOP)
-        time.sleep(0.1)
-        run.signal(signal.SIGCONT)
-        _, summary = run.end()
-    late = summary["late"]
-    assert late["causes"]["other process"] > 0
-    stopped = [said for said in late["said"] if "had stopped this process" in said]
-    assert stopped, late["said"]
-    assert 0 < late["sentinel_share"] < 1
+    with Robot() as robot:
+        path = robot.folder / "run.mcap"
+        with robot.run("--cycles", "300", "--record", str(path)) as run:
+            run.moving()
+            run.signal(signal.SIGSTOP)
+            time.sleep(0.1)
+            run.signal(signal.SIGCONT)
+            _, summary = run.end()
+        with Recording(path) as recording:
+            told = [LateMoment.of(row) for row in recording.late()]
+    assert ("other process", "stopped") in {(one.cause, one.why) for one in told}
+    causes = summary["late"]["causes"]
+    assert causes == told[-1].causes and causes["other process"] > 0
+    assert 0 < summary["late"]["sentinel_share"] < 1
