@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,26 @@ def test_two_users_share_a_robot_and_one_drives_at_a_time(served: Served) -> Non
         with second.wait(20).drive() as drive:
             until(lambda: any(f.command.drove == "client" for f in swing(drive, 50)))
             assert drive.next().command.lease == second.number == first.number + 1
+
+
+def test_a_time_is_reserved_listed_and_given_back(served: Served) -> None:
+    def reserve(user: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "inphase", "reserve", served.robot.name, *words]
+        command += ["--service", served.remote, "--key", str(served.key_of(user))]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    start = (datetime.now() + timedelta(days=1)).replace(hour=14, minute=0)
+    made = reserve("ann", f"{start:%Y-%m-%d %H:%M}", "--minutes", "45")
+    assert made.returncode == 0, made.stderr
+    assert f"{start:%Y-%m-%d} 14:00 to {start:%Y-%m-%d} 14:45" in made.stdout
+    number = made.stdout.split()[1]
+    clash = reserve("ben", f"{start:%Y-%m-%d}T14:30")
+    assert clash.returncode == LeaseRefused.exit_code
+    assert "ann has reserved a part of that time" in clash.stderr
+    assert reserve("ben", "--cancel", number).returncode == LeaseRefused.exit_code
+    assert f"{start:%Y-%m-%d} 14:00" in reserve("ben").stdout
+    assert reserve("ann", "--cancel", number).returncode == 0
+    assert "14:00" not in reserve("ben").stdout
 
 
 def test_everybody_with_a_key_watches_while_one_drives(served: Served) -> None:

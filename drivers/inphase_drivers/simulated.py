@@ -140,8 +140,8 @@ class Device(Driver):
     def open(self) -> int:
         """There is no such device. Raises DeviceError."""
         raise DeviceError(
-            f"device {self.name}: it exists in a simulated world alone; run with --lockstep or "
-            f"--simulate, or give it the driver of a real device"
+            f"device {self.name}: it exists in a simulated world alone; --simulate gives it "
+            f"one, or give it the driver of a real device"
         )
 
     def close(self) -> None:

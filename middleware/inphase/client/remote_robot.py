@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -66,6 +67,19 @@ class RemoteRobot:
         if self._lease is None or self._lease.is_closed:
             self._lease = RemoteLease(self._connection, self.name)
         return self._lease
+
+    def reserve(self, start: datetime, end: datetime) -> int:
+        """Reserve a span of its calendar; the number of the reservation.
+
+        From `start` on the lease is this user's alone once it asks for it. Times without a zone are
+        local ones. Raises LeaseRefused.
+        """
+        span = {"start_s": start.timestamp(), "end_s": end.timestamp()}
+        return int(self._connection.ask("reserve", robot=self.name, **span)["number"])
+
+    def cancel(self, number: int) -> None:
+        """Give a reservation back. Raises LeaseRefused where it is another's."""
+        self._connection.ask("cancel", robot=self.name, number=number)
 
     def submit(
         self,

@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -381,4 +381,52 @@ def stop(*, robot: str | None, service: str, key: Path | None) -> None:
         click.echo(f"{remote.name} is stopped; the local operator arms it: inphase lease --arm")
 
 
-COMMANDS = (lease, drive, submit, jobs, fetch, stop)
+@click.command()
+@click.argument("robot")
+@click.argument("start", required=False, type=click.DateTime(("%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M")))
+@_service
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True
+)
+@click.option("--cancel", type=int, metavar="NUMBER", help="give that reservation back")
+def reserve(
+    *,
+    robot: str,
+    start: datetime | None,
+    service: str,
+    key: Path | None,
+    minutes: float,
+    cancel: int | None,
+) -> None:
+    """Reserve ROBOT from START on, in local time; without START list who has reserved it.
+
+    At that time the lease of another user ends, and `inphase lease ROBOT` has it at once.
+    """
+    if start is not None and cancel is not None:
+        raise click.UsageError("give START or --cancel, not both")
+    with _connect(service, key, robot) as remote:
+        if cancel is not None:
+            remote.cancel(cancel)
+            click.echo(f"reservation {cancel} of {remote.name} is given back")
+        elif start is not None:
+            number = remote.reserve(start, start + timedelta(minutes=minutes))
+            click.echo(f"reservation {number} of {remote.name}: {_span(start, minutes)}")
+        else:
+            _show_calendar(remote)
+
+
+def _span(start: datetime, minutes: float) -> str:
+    return f"{start:%Y-%m-%d %H:%M} to {start + timedelta(minutes=minutes):%Y-%m-%d %H:%M}"
+
+
+def _show_calendar(remote: "RemoteRobot") -> None:
+    from inphase.command.screen import screen, table
+
+    made = table(f"reservations of {remote.name}", ("number", "user", "from", "to"))
+    for one in remote.facts["reservations"]:
+        times = (datetime.fromtimestamp(one[edge]).astimezone() for edge in ("start_s", "end_s"))
+        made.add_row(str(one["number"]), one["user"], *(f"{at:%Y-%m-%d %H:%M}" for at in times))
+    screen().print(made)
+
+
+COMMANDS = (lease, reserve, drive, submit, jobs, fetch, stop)
