@@ -20,6 +20,7 @@
 # make page-test: clicks through the web page in a headless Chromium, and keeps its pictures
 # make vendor: builds other people's parts of the web page again, from npm, and compares them
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
+# make transports: other people's transports, for python -m benches peers
 # make bench: the figures of benches/README.md, beside their yardsticks; wants a quiet machine
 PYTHON ?= python3
 BIN := .venv/bin
@@ -58,7 +59,7 @@ WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_mod
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
     bare-test first-hour models-test readers-test policy-servers-test lerobot-test ray-test trainers-test page-test vendor wheel \
-    bench clean always
+    transports bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 60
@@ -275,6 +276,16 @@ lint: .venv/installed
 docs: .venv/installed
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --jobs auto \
 	    -c docs . build/docs
+
+transports: build/transports/installed
+
+# zenoh, iceoryx2 and the others beside bare pyzmq, as the package index has them
+build/transports/installed:
+	@echo "Set-up of build/transports: fetches five transports, 150 MB on disk."
+	@test -x build/transports/bin/python || $(PYTHON) -m venv build/transports
+	$(call pip_install,build/transports/bin/python,pyzmq iceoryx2==0.10.0 eclipse-ecal==6.1.1 \
+	    eclipse-zenoh==1.10.2 lcm==1.5.3 cyclonedds==11.0.1)
+	@touch $@
 
 bench: .venv/installed
 	$(BIN)/python -m benches

@@ -11,6 +11,7 @@ FIGURES = (
     "latch",
     "crowd",
     "gateway",
+    "peers",
     "policy",
     "model",
     "gil",

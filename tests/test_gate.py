@@ -252,11 +252,29 @@ def test_a_schedule_has_the_same_counts_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
+def test_a_policy_that_traps_make_slow_has_the_same_counts(tmp_path: Path) -> None:
+    path = demo_schedule(tmp_path)
+    path.write_text(re.sub(r'call = "[^"]*"', 'call = "slow.py:policy"', path.read_text()))
+    counts = []
+    for seconds in (0.0, 0.6):  # in the turns that are counted
+        (tmp_path / "slow.py").write_text(
+            "import time\ncalls = 0\ndef policy(frame):\n    global calls\n    calls += 1\n"
+            f"    time.sleep({seconds} if calls > 322 else 0)\n"
+            "    return frame['joints'].value['position'].copy()\n"
+        )
+        counted, why = count(load(path))
+        assert counted is not None, why
+        counts.append(counted.parts["policy"].instructions)
+    assert counts[1] == pytest.approx(counts[0], rel=0.01)
+
+
+@pytest.mark.real
 def test_a_policy_that_is_no_program_is_told_by_its_last_words(tmp_path: Path) -> None:
     path = demo_schedule(tmp_path)
     text = path.read_text()
     (tmp_path / "broken.py").write_text("def policy(frame):\n    raise SystemExit(3)\n1 / 0\n")
-    path.write_text(re.sub(r'call = "[^"]*"', 'call = "broken:policy"', text))
+    path.write_text(re.sub(r'call = "[^"]*"', 'call = "broken.py:policy"', text))
     counted, why = count(load(path))
     assert counted is None and why.startswith("no instructions are counted: ") and "broken" in why
 

@@ -24,6 +24,7 @@ from inphase.frames.store import Reader
 from inphase.frames.store_follower import StoreFollower
 from inphase.gate.trap import Trap
 from inphase.plan.validation import load
+from inphase.policy.turn import Turn
 
 _UNCOUNTED = 1  # a turn that is stepped before: what is said once was said
 _WARM = 256  # more than a ring has slots; a multiple of the looks at a policy's answers
@@ -105,6 +106,7 @@ def _turns_of(robot: LockStep) -> int:
 
 def count(path: Path) -> dict[str, Any]:
     """Warm up and count. Raises ScheduleError, OSError."""
+    Turn.long_ns = sys.maxsize  # traps make each call long: no count may depend on the pace
     with LockStep(load(path), digest=False) as robot, ExitStack() as stack:
         parts = Parts(robot, stack)
         parts.policy()
