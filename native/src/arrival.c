@@ -43,17 +43,40 @@ static double compared_over_s(const struct sensor *sensor, const struct sample *
     return (double)(sample->triggered_ns - before->triggered_ns) * 1e-9;
 }
 
+/* is every value within its bounds? What is not finite is beyond any: see sort_sensors */
+static bool is_in_bounds(const struct sensor *sensor, const double *value)
+{
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        if (!(value[c] >= sensor->low[c] && value[c] <= sensor->high[c]))
+            return false;
+    return true;
+}
+
+/* Does no value change faster than its rate? A rate that is NaN does not bind: the comparison is
+   false */
+static bool is_in_rate(const struct sensor *sensor, const double *value, double since_s)
+{
+    for (uint32_t c = 0; c < sensor->channels; c++)
+        if (fabs(value[c] - sensor->newest.value[c]) > sensor->rate[c] * since_s)
+            return false;
+    return true;
+}
+
 /* are all values finite, in range, and no faster than their rate? Else the sample is refused */
 static bool values_hold(const struct inphase_core *core, struct sensor *sensor,
                         const struct sample *sample)
 {
     double since_s = compared_over_s(sensor, sample);
 
+    if (is_in_bounds(sensor, sample->value) &&
+        (!sensor->has_rate || is_in_rate(sensor, sample->value, since_s)))
+        return true;
+
+    /* the first channel that is to blame, and for what */
     for (uint32_t c = 0; c < sensor->channels; c++) {
         double value = sample->value[c];
         uint32_t reason = INPHASE_REASON_NONE;
 
-        /* a bound that is NaN does not bind: the comparison is false */
         if (!isfinite(value))
             reason = INPHASE_REASON_NAN;
         else if (value < sensor->low[c] || value > sensor->high[c])

@@ -234,7 +234,7 @@ static bool replies_missing(const struct inphase_core *core)
 /* a sensor at the start of a cycle, before anything has come */
 static void begin(struct inphase_core *core, struct sensor *sensor)
 {
-    bool triggers = !sensor->free_running && core->cycle % sensor->every == 0;
+    bool triggers = !sensor->free_running && is_its_turn(sensor, core->cycle);
     int64_t due = sensor->early_due;
 
     sensor->fresh = false;
@@ -280,7 +280,7 @@ static void look(struct inphase_core *core, struct sensor *sensor)
 /* free-running sensors: the newest sample that is there, or all of them as a burst */
 static void look_at_streams(struct inphase_core *core)
 {
-    for (uint32_t i = 0; i < core->sensors; i++) {
+    for (uint32_t i = 0; core->streams && i < core->sensors; i++) {
         if (!core->sensor[i].free_running)
             continue;
         look(core, &core->sensor[i]);
@@ -327,7 +327,7 @@ void stage_collect(struct inphase_core *core)
                core->due_ns + core->sensor[core->order[next]].trigger_ns <= now_ns) {
             struct sensor *sensor = &core->sensor[core->order[next++]];
 
-            if (core->cycle % sensor->every == 0)
+            if (is_its_turn(sensor, core->cycle))
                 fire(core, sensor);
         }
         if (next < core->triggered &&
@@ -335,11 +335,12 @@ void stage_collect(struct inphase_core *core)
             until_ns = core->due_ns + core->sensor[core->order[next]].trigger_ns;
 
         /* samples of workers, which lie in memory */
-        for (uint32_t i = 0; i < core->sensors; i++)
+        for (uint32_t i = 0; core->posting && i < core->sensors; i++)
             if (core->sensor[i].device->ops->pairs && !core->sensor[i].free_running)
                 look(core, &core->sensor[i]);
 
-        until_ns = end_by_silence(core, now_ns, until_ns);
+        if (core->silences)
+            until_ns = end_by_silence(core, now_ns, until_ns);
 
         /* nothing to wait for but the next trigger, if there is one */
         if (!replies_missing(core)) {

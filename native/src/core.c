@@ -288,9 +288,8 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
         rc = setpoints_make(core, &config->policy_timing);
     if (rc == 0 && config->virtual_time)
         rc = fill_lockstep(core, config);
-    for (uint32_t i = 0; i < core->sensors && rc == 0; i++)
-        if (!core->sensor[i].free_running && !core->sensor[i].device->ops->pairs)
-            order_trigger(core, i);
+    if (rc == 0)
+        sort_sensors(core);
     return rc;
 }
 

@@ -83,6 +83,8 @@ struct inphase_core {
     int worst_phase, worst_device;
     uint32_t order[INPHASE_MAX_SENSORS]; /* sensors that the core triggers, by offset; constant */
     uint32_t triggered;          /* their number; constant */
+    uint32_t posting, silences, streams; /* sensors of workers, whose packets end by silence, that
+                                            are free-running: none are passed over; constant */
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
     struct setpoints setpoints;

@@ -68,14 +68,6 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 
 #define SIGN_16 0x8000u
 #define SIGN_11 0x400u
-#define HOST_IS_LITTLE_ENDIAN (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
-
-uint32_t raw_size(uint32_t type)
-{
-    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8, 2, 2};
-
-    return type < sizeof size ? size[type] : 0;
-}
 
 bool lies_within(uint32_t offset, uint32_t count, uint32_t size)
 {
@@ -84,12 +76,24 @@ bool lies_within(uint32_t offset, uint32_t count, uint32_t size)
 
 uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian)
 {
+    bool swaps = big_endian == HOST_IS_LITTLE_ENDIAN;
     uint64_t bits = 0;
+    uint32_t half;
+    uint16_t quarter;
 
-    /* a double in this machine's byte order */
-    if (size == sizeof bits && !big_endian && HOST_IS_LITTLE_ENDIAN) {
+    /* a whole word at once */
+    switch (size) {
+    case sizeof bits:
         memcpy(&bits, bytes, sizeof bits);
-        return bits;
+        return swaps ? __builtin_bswap64(bits) : bits;
+    case sizeof half:
+        memcpy(&half, bytes, sizeof half);
+        return swaps ? __builtin_bswap32(half) : half;
+    case sizeof quarter:
+        memcpy(&quarter, bytes, sizeof quarter);
+        return swaps ? __builtin_bswap16(quarter) : quarter;
+    default:
+        break;
     }
     for (uint32_t i = 0; i < size; i++)
         bits |= (uint64_t)bytes[big_endian ? size - 1 - i : i] << (8 * i);

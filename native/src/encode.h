@@ -6,8 +6,16 @@
 
 #include "../inphase.h"
 
+#define HOST_IS_LITTLE_ENDIAN (__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__)
+
 /* bytes of a raw type; 0 for a number that is none */
-uint32_t raw_size(uint32_t type);
+static inline uint32_t raw_size(uint32_t type)
+{
+    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8, 2, 2};
+
+    return type < sizeof size ? size[type] : 0;
+}
+
 uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian);
 double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);
 

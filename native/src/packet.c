@@ -120,6 +120,20 @@ static int exchange_fits(const struct inphase_exchange *e)
     return f->can && !can_fits(e) ? -EINVAL : 0;
 }
 
+/* bytes of a reply up to the end of its last field */
+static uint32_t reach_of(const struct exchange *exchange, const struct inphase_reply *reply)
+{
+    uint32_t reach = 0;
+
+    for (uint32_t i = 0; i < reply->fields; i++) {
+        const struct inphase_field *field = &exchange->field[reply->first_field + i];
+        uint32_t end = field->offset + raw_size(field->type);
+
+        reach = end > reach ? end : reach;
+    }
+    return reach;
+}
+
 int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
 {
     int rc = exchange_fits(from);
@@ -134,6 +148,8 @@ int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
         memcpy(to->check, from->check, from->checks * sizeof *from->check);
     if (from->fields)
         memcpy(to->field, from->field, from->fields * sizeof *from->field);
+    for (uint32_t i = 0; i < from->replies; i++)
+        to->reach[i] = reach_of(to, &to->reply[i]);
     for (uint32_t i = 0; i < from->checksums; i++)
         checksum_make(&to->checksum[i], &from->checksum[i]);
     to->spec.checksum = NULL;
@@ -279,26 +295,36 @@ static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t si
     const struct exchange *exchange = &parser->exchange;
     const struct inphase_exchange *spec = &exchange->spec;
     const struct inphase_reply *reply = &exchange->reply[index];
-    uint8_t plain[INPHASE_MAX_PACKET];
-    int32_t plain_size;
+    uint8_t unescaped[INPHASE_MAX_PACKET];
+    const uint8_t *plain = parser->bytes;
+    int32_t plain_size = (int32_t)size;
     int rc = check_checksums(parser, reply, size);
 
     if (rc < 0)
         return rc;
-    plain_size = inphase_unescape(&spec->framing, parser->bytes, size, plain, sizeof plain);
+    if (spec->framing.escape_size) {
+        plain_size = inphase_unescape(&spec->framing, parser->bytes, size, unescaped,
+                                      sizeof unescaped);
+        plain = unescaped;
+    }
     if (plain_size < 0 || (reply->size && (uint32_t)plain_size != reply->size))
         return refuse(parser, INPHASE_REASON_SIZE, size);
     rc = check_values(parser, reply, plain, (uint32_t)plain_size);
     if (rc < 0)
         return rc;
+    if (exchange->reach[index] > (uint32_t)plain_size)
+        return refuse(parser, INPHASE_REASON_SIZE, size);
     for (uint32_t i = 0; i < reply->fields; i++) {
         const struct inphase_field *field = &exchange->field[reply->first_field + i];
 
-        if (field->offset + raw_size(field->type) > (uint32_t)plain_size)
-            return refuse(parser, INPHASE_REASON_SIZE, size);
-        parser->value[field->channel] =
-            raw_to_double(plain + field->offset, field->type, field->big_endian) * field->scale +
-            field->zero;
+        double raw;
+
+        /* a double as this machine has it needs no look at its type */
+        if (field->type == INPHASE_F64 && field->big_endian != HOST_IS_LITTLE_ENDIAN)
+            memcpy(&raw, plain + field->offset, sizeof raw);
+        else
+            raw = raw_to_double(plain + field->offset, field->type, field->big_endian);
+        parser->value[field->channel] = raw * field->scale + field->zero;
     }
     if (spec->sequence_type && index + 1 == spec->replies) {
         uint32_t width = raw_size(spec->sequence_type);

@@ -20,6 +20,7 @@ struct exchange {
     struct inphase_check check[MAX_CHECKS];
     struct inphase_field field[MAX_FIELDS];
     struct checksum checksum[MAX_CHECKSUMS];
+    uint32_t reach[MAX_REPLIES]; /* bytes of each reply up to the end of its last field */
     struct inphase_exchange spec; /* its pointers point at the arrays above; checksum is NULL */
 };
 

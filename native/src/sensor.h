@@ -37,6 +37,7 @@ struct sensor {
     int64_t pulse_ns;
     int64_t trigger_ns, every, latency_cycles, max_age_ns;
     double low[INPHASE_MAX_VALUES], high[INPHASE_MAX_VALUES], rate[INPHASE_MAX_VALUES];
+    bool has_rate;               /* one of its rates is given */
     struct inphase_parser parser;
 
     /* the last trigger */
@@ -115,15 +116,24 @@ static inline int64_t due_cycle(const struct sensor *sensor, int64_t cycle)
     return cycle + sensor->latency_cycles;
 }
 
+/* is so many cycles after its first trigger one of its triggers? A division takes as long as a
+   dozen other instructions, and most sensors are triggered in every cycle */
+static inline bool is_its_turn(const struct sensor *sensor, int64_t cycles)
+{
+    return sensor->every == 1 || cycles % sensor->every == 0;
+}
+
 /* is a sample of this sensor due in the frame of that cycle? */
 static inline bool is_due(const struct sensor *sensor, int64_t cycle)
 {
     int64_t since = cycle - sensor->latency_cycles;
 
-    return !sensor->free_running && since >= 0 && since % sensor->every == 0;
+    return !sensor->free_running && since >= 0 && is_its_turn(sensor, since);
 }
 
 /* put a sensor among those that the core triggers; before the start */
 void order_trigger(struct inphase_core *core, uint32_t sensor);
+/* at the start: put them in order, close their bounds, and count those of each kind */
+void sort_sensors(struct inphase_core *core);
 /* a reply of another trigger came: samples are in doubt until the line was seen clean */
 void slip(struct inphase_core *core, struct sensor *sensor);

@@ -175,6 +175,7 @@ static void open_robot(struct robot *robot)
     CHECK_EQUAL(inphase_reader_next(robot->reader, 0, 0), 0);
     for (uint32_t i = 0; i < SENSORS; i++)
         robot->core->device[i].ops = i == LINE ? &line_ops : &ours;
+    robot->core->posting = SENSORS - 1;
     memset(&line, 0, sizeof line);
 }
 
