@@ -12,15 +12,18 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import zmq
 from msgspec.structs import replace
 
 from benches.sampler import CHANNELS
 from benches.trivial import hold
+from inphase import batched, of_observation
 from inphase import schedule as schedules
 from inphase._core import ffi, lib
 from inphase.episodes.lockstep import LockStep
@@ -28,6 +31,7 @@ from inphase.frames import record_layout, store, wire
 from inphase.frames.layout import Layout
 from inphase.frames.message import Form
 from inphase.frames.store_follower import StoreFollower
+from inphase.gym import Environment, Environments
 from inphase.policy.command_buffer import make_buffer
 from inphase.policy.remarks import Remarks
 from inphase.policy.turn import Turn, valid_ns
@@ -177,6 +181,45 @@ def _codec() -> tuple[Callable[[], Any], Callable[[], Any]]:
     return encode, decode
 
 
+def _limiter() -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A joint on its way to a request that it cannot reach at once; and its start."""
+    limits = {"low": -2, "high": 2, "velocity": 2, "acceleration": 20, "step": 0.25, "jerk": 200}
+    made = ffi.new("struct inphase_limiter *")
+    assert lib.inphase_limiter_make(made, ffi.new("struct inphase_limits *", limits), 0.002) == 0
+    moving = {"position": 0.1, "velocity": 0.5, "acceleration": 1.0, "goal": 0.2}
+    start = ffi.new("struct inphase_motion *", moving)
+    motion = ffi.new("struct inphase_motion *")
+    measured = ffi.new("struct inphase_measured *", [0.1, 0.5, 0.0])
+    limit = lib.inphase_limit
+
+    def begin() -> None:
+        motion[0] = start[0]
+
+    return lambda: limit(made, motion, 1.0, measured), begin
+
+
+def _environments(stack: ExitStack, demo: schedules.Schedule) -> Iterator[Part]:
+    """A step of one environment and of two, each with a reward."""
+    one = stack.enter_context(closing(Environment(demo, flat=True, reward=_of_observation)))
+    frames = stack.enter_context(closing(Environment(demo, flat=True, reward=_of_frame)))
+    many = Environments(2, demo, flat=True, reward=_of_frame, workers=1)
+    stack.enter_context(closing(many))
+    for name, env in (("its observation", one), ("its frame", frames), ("2 together", many)):
+        env.reset(seed=1)
+        action = np.zeros(env.action_space.shape or ())
+        yield Part(f"environment step, a reward of {name}", partial(env.step, action), _nothing)
+
+
+@of_observation
+def _of_observation(observed: Any) -> Any:
+    return observed[..., 1]
+
+
+@batched
+def _of_frame(frames: Any) -> Any:
+    return frames["joints"].value["position"][..., 1]
+
+
 def _record(sensors: int, channels: list[int]) -> bytes:
     """A frame record with the numbers of a robot that has run for a while."""
     header, row, act = record_layout.HEADER, record_layout.ROW, record_layout.ACT
@@ -214,6 +257,8 @@ def parts() -> Iterator[list[Part]]:
         encode, decode = _codec()
         found.append(Part("codec, encode", encode, _nothing))
         found.append(Part("codec, decode", decode, _nothing))
+        found.append(Part("limiter, a joint", *_limiter()))
+        found += _environments(stack, replace(demo, actuator=near))
         yield found
 
 
