@@ -69,12 +69,19 @@ def main() -> None:
         rounds, not asked.no_realtime, asked.record, is_quick, smoke=asked.smoke
     )
     machine.refuse_without_realtime(options)
-    print(json.dumps(machine.facts(options)))
+    about = machine.facts(options)
+    print(json.dumps(about))
+    measured = []
     for figure in asked.figures or FIGURES:
         print(f"\n==== {figure}")
         results = importlib.import_module(f"benches.{figure}").run(options)
+        measured += [{"figure": figure, **about, **result} for result in results]
         if options.record:
             machine.record(options, figure, results)
+    if not asked.figures and not asked.smoke:
+        from benches import pictures  # takes a while to import
+
+        print(f"\npictures: {pictures.draw(pictures.history() + measured * (not options.record))}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
-from benches import counted
+from benches import counted, pictures
 from benches.__main__ import FIGURES
 
 from peers import ROOT
@@ -48,3 +49,29 @@ def test_a_count_beyond_its_budget_is_told() -> None:
     assert "3 calls are 50.0% above" in more
     unjudged = {"part": {"one": {"own": 100}}}
     assert counted.verdicts({"one": counted.Count(9000, 100, 3)}, unjudged) == []
+
+
+def test_each_figure_is_a_row_of_points_beside_its_yardstick() -> None:
+    about = {"figure": "wake", "name": "idle"}
+    took = {"ours_ns": {"p50": 2000}, "yardstick_ns": {"p50": 1000}}
+    lines = [
+        {**about, "commit": "a", **took, "goal": 3},
+        {**about, "commit": "b", "ours_ns": {"p50": 4000}, "yardstick_ns": {"p50": 5000}},
+        {**about, "commit": "c", "name": "calls", "mean": 5.0, "yardstick": 4, "goal": 6},
+        {**about, "commit": "d", "name": "words", "verdict": "reached"},
+    ]
+    assert pictures.figures(lines) == {
+        "wake: idle": [
+            pictures.Point("a", 2.0, 1.0, 3.0, "us"), pictures.Point("b", 4.0, 5.0, None, "us")
+        ],
+        "wake: calls": [pictures.Point("c", 5.0, 4, 6, "calls")],
+    }  # fmt: skip
+
+
+def test_the_history_is_drawn_as_a_page(tmp_path: Path) -> None:
+    lines = pictures.history()
+    first = dict(list(pictures.figures(lines).items())[:2])
+    shown = [line for line in lines if f"{line['figure']}: {line['name']}" in first]
+    page = pictures.draw(shown, tmp_path / "figures.png")
+    assert page.read_bytes().startswith(b"\x89PNG")
+    assert len(pictures.figures(lines)) > 60
