@@ -159,13 +159,14 @@ def test_a_joint_that_was_not_moved_is_refused(arm: tuple[Path, EmulatorProcess]
 
 def test_a_range_begins_anew_after_the_pose() -> None:
     motion = HandMotion()
+    with pytest.raises(ValueError, match="no sample came"):
+        motion.range()
     for value in (5.0, *[1.0] * 60):
         motion.take([value])
     assert motion.pose() == pytest.approx([1.0])
-    motion.begin_range()
-    with pytest.raises(ValueError, match="no sample came"):
-        motion.range()
-    for value in (1.0, 3.0, -2.0):
+    motion.begin_range(motion.pose())
+    assert [end.tolist() for end in motion.range()] == [[1.0], [1.0]]
+    for value in (3.0, -2.0):
         motion.take([value])
     assert [end.tolist() for end in motion.range()] == [[-2.0], [3.0]]
 

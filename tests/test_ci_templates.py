@@ -29,8 +29,8 @@ def git(folder: Path, *arguments: str) -> str:
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """A lab's repository with one commit."""
-    new_project("rig", tmp_path, None)
-    folder = tmp_path / "rig"
+    new_project("cell", tmp_path, None)
+    folder = tmp_path / "cell"
     git(folder, "init", "-q")
     git(folder, "add", "-A")
     git(folder, "commit", "-qm", "first")
@@ -110,39 +110,39 @@ def make_dear(repository: Path) -> None:
 def test_a_change_of_documents_passes_and_a_dearer_policy_fails(repository: Path) -> None:
     (repository / "README.md").write_text("other words\n")
     git(repository, "commit", "-qam", "words")
-    code, words, said, summary = run_action(repository, schedule="rig.toml", base="HEAD~1")
+    code, words, said, summary = run_action(repository, schedule="cell.toml", base="HEAD~1")
     assert code == 0, words
     assert said == {"exit-code": "0"}
-    assert summary.startswith("**rig: no slower than the baseline**")
+    assert summary.startswith("**cell: no slower than the baseline**")
     made = {path.name for path in (repository / "inphase-bench").iterdir()}
     assert made == {"base.json", "now.json", "comparison.md", "comparison.png"}
     assert len(git(repository, "worktree", "list").splitlines()) == 1
 
     make_dear(repository)
     code, words, said, summary = run_action(
-        repository, schedule="rig.toml", baseline="inphase-bench/base.json"
+        repository, schedule="cell.toml", baseline="inphase-bench/base.json"
     )
     assert code == 1, words
     assert said == {"exit-code": "1"}
     assert "- policy: instructions, per cycle, were" in summary
-    code, words = run_gitlab(repository, SCHEDULE="rig.toml", BASELINE="inphase-bench/base.json")
+    code, words = run_gitlab(repository, SCHEDULE="cell.toml", BASELINE="inphase-bench/base.json")
     assert code == 1 and "policy: instructions, per cycle, were" in words
 
 
 @pytest.mark.long
 def test_who_cannot_tell_passes_with_a_warning_or_fails_as_asked(repository: Path) -> None:
-    text = (repository / "rig.toml").read_text()
-    (repository / "rig.toml").write_text(text.replace('name = "rig"', 'name = "rig2"', 1))
+    text = (repository / "cell.toml").read_text()
+    (repository / "cell.toml").write_text(text.replace('name = "cell"', 'name = "rig2"', 1))
     git(repository, "commit", "-qam", "another robot")
-    code, words, said, summary = run_action(repository, schedule="rig.toml", base="HEAD~1")
+    code, words, said, summary = run_action(repository, schedule="cell.toml", base="HEAD~1")
     assert (code, said) == (0, {"exit-code": "17"}), words
     assert "::warning::inphase bench is undecided" in words
     assert "the baseline is of another schedule" in summary
     base = "inphase-bench/base.json"
-    asked = {"schedule": "rig.toml", "baseline": base, "undecided": "fail"}
+    asked = {"schedule": "cell.toml", "baseline": base, "undecided": "fail"}
     assert run_action(repository, **asked)[0] == 17
-    assert run_gitlab(repository, SCHEDULE="rig.toml", BASELINE=base)[0] == 0
-    assert run_gitlab(repository, SCHEDULE="rig.toml", BASELINE=base, UNDECIDED="fail")[0] == 17
+    assert run_gitlab(repository, SCHEDULE="cell.toml", BASELINE=base)[0] == 0
+    assert run_gitlab(repository, SCHEDULE="cell.toml", BASELINE=base, UNDECIDED="fail")[0] == 17
 
 
 def test_a_schedule_that_is_not_there_fails_the_job_with_its_words(repository: Path) -> None:

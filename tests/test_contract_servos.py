@@ -91,6 +91,7 @@ class TestServos(DriverContract):
         peer.emulator.stop()
 
 
+@pytest.mark.long
 class TestServosWithSyncRead(TestServos):
     homes = ("cycle",)
     replugs = 2

@@ -297,6 +297,7 @@ def test_a_baseline_is_read_as_it_was_written_and_anything_else_is_refused(tmp_p
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_the_command_measures_a_robot_in_turns_and_compares(tmp_path: Path) -> None:
     with Robot() as robot:
         base, table = tmp_path / "base.json", tmp_path / "table.md"

@@ -23,8 +23,8 @@ print("heavy:", sorted(heavy))
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    new_project("rig", tmp_path, None)
-    return tmp_path / "rig"
+    new_project("cell", tmp_path, None)
+    return tmp_path / "cell"
 
 
 def run_pytest(project: Path, tests: str, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -52,9 +52,9 @@ def test_budgets_that_hold_pass_and_give_their_figures(project: Path) -> None:
         project,
         """
 def test_it(inphase_budget):
-    found = inphase_budget("rig.toml", cycles=500, max_skew_us=5000, max_age_ms=50, miss_rate=0.1)
+    found = inphase_budget("cell.toml", cycles=500, max_skew_us=5000, max_age_ms=50, miss_rate=0.1)
     assert found.cycles == 500 and found.max_age_ms
-    again = inphase_budget("rig.toml", cycles=500)
+    again = inphase_budget("cell.toml", cycles=500)
     assert again == found
 """,
     )
@@ -68,13 +68,14 @@ def test_each_budget_that_is_not_kept_is_told_with_its_number(project: Path) -> 
         """
 def test_it(inphase_budget):
     inphase_budget(
-        "rig.toml", cycles=300, seed=4, policy=lambda frame: None, max_age_ms={"joints": 0, "x": 1},
+        "cell.toml", cycles=300, seed=4, policy=lambda frame: None,
+        max_age_ms={"joints": 0, "x": 1},
         miss_rate=0.01,
     )
 """,
     )
     assert done.returncode == 1
-    assert "rig, 300 cycles in lock step, seed 4:" in done.stdout
+    assert "cell, 300 cycles in lock step, seed 4:" in done.stdout
     assert " ms old in cycle " in done.stdout and "the budget is max_age_ms=0" in done.stdout
     assert "x had no sample" in done.stdout
     assert "of 300 cycles had no command of their own" in done.stdout
@@ -86,13 +87,13 @@ def test_it(inphase_budget):
 def test_a_baseline_is_asked_for_made_kept_and_held(project: Path) -> None:
     tests = """
 def test_it(inphase_bench):
-    inphase_bench("rig.toml", "rig-bench.json")
+    inphase_bench("cell.toml", "cell-bench.json")
 """
     missing = run_pytest(project, tests)
     assert missing.returncode == 1
-    assert "rig-bench.json is not there; make it: pytest --inphase-update" in missing.stdout
+    assert "cell-bench.json is not there; make it: pytest --inphase-update" in missing.stdout
     assert run_pytest(project, tests, "--inphase-update").returncode == 0
-    path = project / "rig-bench.json"
+    path = project / "cell-bench.json"
     made = json.loads(path.read_text())
     if made["counts"] is None:
         pytest.skip(made["uncounted"])
@@ -102,7 +103,7 @@ def test_it(inphase_bench):
     path.write_text(json.dumps(made))
     slower = run_pytest(project, tests)
     assert slower.returncode == 1
-    assert "**rig: slower than the baseline**" in slower.stdout
+    assert "**cell: slower than the baseline**" in slower.stdout
     assert "cycle: instructions of the C core, per cycle, were" in slower.stdout
     made["schedule_hash"] = "0" * 16
     path.write_text(json.dumps(made))

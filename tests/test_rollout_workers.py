@@ -204,6 +204,7 @@ def test_an_episode_that_kills_its_workers_has_an_error(arm: Path) -> None:
     assert "exit code -9" in found.error and "(process " in found.error
 
 
+@pytest.mark.long
 def test_an_episode_that_does_not_end_is_killed_and_counted(arm: Path) -> None:
     draws = inphase.rollout(arm, None, 4, 4, cycles=1, workers=1)
     heavy = {e.number for e in draws if e.draws["world.body.block.mass"] > HEAVY}  # type: ignore[operator]

@@ -95,7 +95,7 @@ def _move(
                 raise DeviceError(
                     f"{sensor}.{field}: {error}; hold still, and start again"
                 ) from None
-            motion.begin_range()
+            motion.begin_range(pose)
             _follow(robot, sensor, field, motion, "move each joint from end to end, then Enter")
             low, high = motion.range()
     return pose, low, high

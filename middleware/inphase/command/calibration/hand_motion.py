@@ -29,9 +29,9 @@ class HandMotion:
         np.minimum(self.low, sample, out=self.low)
         np.maximum(self.high, sample, out=self.high)
 
-    def begin_range(self) -> None:
-        """Forget where the joints were on their way to the pose."""
-        self.low = self.high = None
+    def begin_range(self, pose: NDArray[np.float64]) -> None:
+        """Forget where the joints were on their way to the pose: their range begins there."""
+        self.low, self.high = pose.copy(), pose.copy()
 
     def pose(self) -> NDArray[np.float64]:
         """Medians of the last samples. Raises ValueError where a joint was not held still."""
