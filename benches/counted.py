@@ -82,11 +82,11 @@ def _is_traced(pid: int) -> bool:
     return int(status.partition("TracerPid:")[2].split()[0]) != 0
 
 
-def count() -> dict[str, Count]:
-    """Every part, its smallest count of a few."""
+def count(*options: str) -> dict[str, Count]:
+    """Every part, its smallest count of a few. options: of benches.stepped."""
     begin, end, last = _MARKS[os.uname().machine]
     child = subprocess.Popen(
-        [sys.executable, "-m", "benches.stepped"],
+        [sys.executable, "-m", "benches.stepped", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -1,6 +1,8 @@
 """The parts of the frame path that are counted: each runs between two system calls that mark it.
 
-    python -m benches.stepped    waits for a line on stdin, then runs each part _TIMES times
+    python -m benches.stepped [--short]    waits for a line, then runs each part TIMES times
+
+--short runs the parts of C alone: those with Python in them take most of the time.
 
 Everything happens in this process and in virtual time: the counts depend on nothing that happens
 elsewhere. Only the sender of frames has a second thread, which is libzmq's own.
@@ -40,7 +42,7 @@ from inphase.runtime.frame_sender import Sender
 TIMES = 2
 """each part, after it was warmed up"""
 _WARM = 150  # more than a ring has slots
-_FIXED = "--fixed-addresses"
+_FIXED, SHORT = "--fixed-addresses", "--short"
 _NO_RANDOM_ADDRESSES = 0x0040000
 _SCHEDULES = Path(__file__).resolve().parent.parent / "schedules"
 _SENSOR = """
@@ -68,6 +70,8 @@ class Part(NamedTuple):
     name: str
     run: Callable[[], Any]
     prepare: Callable[[], Any]
+    is_c: bool = False
+    """no Python runs within"""
 
 
 def _nothing() -> None:
@@ -242,10 +246,10 @@ def parts() -> Iterator[list[Part]]:
         found = []
         for count in (1, 6, 16):
             run = stack.enter_context(_cycling(count))
-            found.append(Part(f"cycle, {count} sensors", _runs(run), _nothing))
+            found.append(Part(f"cycle, {count} sensors", _runs(run), _nothing, is_c=True))
         sixteen = run
         one = stack.enter_context(LockStep(alone, digest=False))
-        found.append(Part("cycle, demo without a policy", _runs(one), _nothing))
+        found.append(Part("cycle, demo without a policy", _runs(one), _nothing, is_c=True))
         called = stack.enter_context(LockStep(alone, call=hold, digest=False))
         found.append(Part("cycle, demo with a policy in Python", lambda: called.run(1), _nothing))
         answers = _turns(stack, one, replace(demo, actuator=near))
@@ -255,11 +259,11 @@ def parts() -> Iterator[list[Part]]:
         heard = _sender(stack, one, is_heard=True)
         found.append(Part("gateway, a frame of the demo", heard, _runs(one)))
         encode, decode = _codec()
-        found.append(Part("codec, encode", encode, _nothing))
-        found.append(Part("codec, decode", decode, _nothing))
-        found.append(Part("limiter, a joint", *_limiter()))
+        found.append(Part("codec, encode", encode, _nothing, is_c=True))
+        found.append(Part("codec, decode", decode, _nothing, is_c=True))
+        found.append(Part("limiter, a joint", *_limiter(), is_c=True))
         found += _environments(stack, replace(demo, actuator=near))
-        yield found
+        yield [part for part in found if part.is_c] if SHORT in sys.argv else found
 
 
 def _runs(run: LockStep) -> Callable[[], Any]:
@@ -275,7 +279,7 @@ def main() -> None:
     """Warm up, say the names, wait to be stepped, and run."""
     if _FIXED not in sys.argv:
         ctypes.CDLL(None).personality(_NO_RANDOM_ADDRESSES)  # where it is refused, they are random
-        os.execv(sys.executable, [sys.executable, "-m", "benches.stepped", _FIXED])
+        os.execv(sys.executable, [sys.executable, "-m", "benches.stepped", _FIXED, *sys.argv[1:]])
     with parts() as found:
         for part in found:
             for _ in range(_WARM):

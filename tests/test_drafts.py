@@ -285,6 +285,7 @@ def test_a_schedule_of_a_model_is_an_environment(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_schedule_of_a_model_runs_in_real_time(tmp_path: Path) -> None:
     made = drafted(tmp_path, "two.urdf", URDF)
     text = made.files[0].read_text()

@@ -101,6 +101,7 @@ class FeetechPeer(Peer):
 
 
 @pytest.mark.real
+@pytest.mark.long
 class TestFeetech(DriverContract):
     driver = FeetechServos
     homes = ("cycle",)

@@ -695,6 +695,7 @@ def test_the_same_environment_runs_on_the_wall_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_simulated_robot_in_real_time_starts_anew_with_each_episode() -> None:
     without = ("device.eye", "sensor.image", "world.sensor.image")
     changes = (("sensors.image", "# sensors.image"), (ARM, APPROACHES))

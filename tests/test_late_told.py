@@ -150,6 +150,7 @@ def test_a_silent_device_is_a_moment_with_the_bytes_that_were_missing() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_run_that_was_stopped_by_a_signal_says_so() -> None:
     with Robot() as robot:
         path = robot.folder / "run.mcap"

@@ -99,6 +99,7 @@ def emulated(folder: Path) -> Iterator[EmulatorProcess]:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_scan_shows_who_answers_and_what_a_schedule_says_of_them(tmp_path: Path) -> None:
     with emulated(tmp_path) as emulator:
         done = inphase("ports", "--scan", f"{tmp_path}/port")

@@ -224,6 +224,7 @@ def test_nobody_is_there_to_be_recorded(tmp_path: Path) -> None:
     assert [*tmp_path.iterdir()] == []
 
 
+@pytest.mark.long
 def test_a_mark_by_a_signal_saves_what_was_before_it_in_files_of_a_bounded_length(
     robot: Robot,
 ) -> None:
@@ -317,6 +318,7 @@ def test_episodes_are_marked_while_it_runs_and_are_stretches_of_the_recording(
             assert recording.state == facts.COMPLETE, said
 
 
+@pytest.mark.long
 def test_a_recorder_of_a_robot_that_fell_silent_says_so_and_waits_until_it_is_stopped(
     robot: Robot,
 ) -> None:

@@ -120,6 +120,7 @@ def replay(robot: Robot, path: Path, *options: str) -> "subprocess.Popen[str]":
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_robot_moves_as_it_was_recorded_until_it_is_stopped() -> None:
     with Robot() as robot:
         path = robot.folder / "run.mcap"

@@ -529,6 +529,7 @@ def told(dom: str) -> str:
 
 @pytest.mark.real
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium: apt install chromium-headless-shell")
+@pytest.mark.long
 def test_a_browser_shows_the_cycle_that_is_asked_for(rough_page: Page, tmp_path: Path) -> None:
     dom = shown(rough_page.path, tmp_path)
     assert told(dom).startswith("cycle 700: ")

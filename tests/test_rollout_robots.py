@@ -59,6 +59,7 @@ def test_a_robot_runs_episodes_beside_simulators_and_they_are_marked() -> None:
     assert all(episode.digest for episode in simulated)
 
 
+@pytest.mark.long
 def test_a_robot_that_is_lost_fails_its_episode_and_gets_no_other() -> None:
     with Simulation(*CHANGES, without=WITHOUT) as arm, crew(arm, cycles=500) as workers:
         found, killed = [], False

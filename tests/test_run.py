@@ -352,6 +352,7 @@ def test_of_very_many_events_the_newest_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_lock_step_says_that_a_policy_does_not_return(tmp_path: Path) -> None:
     """Virtual time stands still, which is right; a person is told, and ^C ends it."""
     policy = tmp_path / "stuck.py"

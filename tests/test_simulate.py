@@ -245,6 +245,7 @@ def test_the_arm_moves_in_its_world_behind_its_true_protocols(arm: Simulation) -
 
 @needs_images
 @pytest.mark.real
+@pytest.mark.long
 def test_at_rest_force_and_gravity_are_the_worlds(arm: Simulation) -> None:
     with Runner(arm.schedule, simulate=True, observe=True) as runner:
         runner.next(BOUND_S)
@@ -276,6 +277,7 @@ def test_without_an_emulator_every_device_has_a_stand_in() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_drives_on_a_can_bus_turn_the_worlds_joints() -> None:
     pytest.importorskip("canopen")
     drives = """
@@ -318,6 +320,7 @@ position = { joint_position = JOINTS }
 
 @needs_images
 @pytest.mark.real
+@pytest.mark.long
 def test_a_device_that_runs_by_itself_samples_by_its_own_clock() -> None:
     with Simulation(more=LATCHED) as arm, Runner(arm.schedule, simulate=True) as runner:
         stamps = [f["free"].acquired_ns for f in follow(runner, 20, "free")]

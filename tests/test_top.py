@@ -146,6 +146,7 @@ def test_top_shows_a_robot_until_its_end_by_the_store_and_over_zeromq(robot: Rob
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_top_is_a_table_on_a_terminal_and_its_end_is_not_the_robots(robot: Robot) -> None:
     with robot.run() as run:
         run.moving()

@@ -337,6 +337,7 @@ def connected(address: str) -> Viewer:
 
 
 @pytest.mark.parametrize("other", [True, False])
+@pytest.mark.long
 def test_a_view_waits_for_its_robot_and_for_its_next_run(robot: Robot, other: bool) -> None:
     with View(robot.name, "--stay", wait=False) as view:
         view.until("no robot")

@@ -308,6 +308,7 @@ def test_connections_that_say_nothing_keep_nobody_out(page: ServedPage) -> None:
     until(lambda: _sockets(page) < 8)
 
 
+@pytest.mark.long
 def test_a_viewer_that_does_not_read_holds_up_nobody_and_is_left(page: ServedPage) -> None:
     stuck = socket.socket()
     stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
