@@ -1213,6 +1213,7 @@ def test_a_robot_runs_with_its_drives_in_a_worker_and_leaves_them_off(
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_a_node_that_vanishes_in_a_running_robot_is_offline_and_comes_back(
     udp: Peer, tmp_path: Path
 ) -> None:

@@ -154,6 +154,7 @@ def recover(path: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.long
 def test_a_run_whose_recorder_has_no_room_ends_as_it_would_and_says_so(robot: Robot) -> None:
     path = robot.folder / "run.mcap"
     with robot.run("--record", str(path)) as run:

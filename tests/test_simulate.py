@@ -260,6 +260,7 @@ def test_at_rest_force_and_gravity_are_the_worlds(arm: Simulation) -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_without_an_emulator_every_device_has_a_stand_in() -> None:
     without = ("emulator", "device.eye", "sensor.image", "world.sensor.image")
     image = ("sensors.image", "# sensors.image")
@@ -369,6 +370,7 @@ def test_a_world_that_is_killed_leaves_its_devices_offline_and_the_run_ends(
 
 @needs_images
 @pytest.mark.real
+@pytest.mark.long
 def test_nothing_is_left_of_a_run_and_no_camera_library_was_loaded(arm: Simulation) -> None:
     with arm.run("--seconds", "2") as run:
         run.status("image", "FRESH")
