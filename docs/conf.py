@@ -18,6 +18,7 @@ include_patterns = [
     "*/README.md",
     "middleware/**.md",
     "native/fuzz/README.md",
+    "schedules/*/README.md",
     "tests/*.md",
     "tests/vm/README.md",
     "tests/bare/README.md",
