@@ -74,7 +74,7 @@ def create(path: Path, content: bytes) -> None:
     """Write a new file with mode 0600, onto the disk. Raises AccessError where one is there."""
     try:
         _write_new(path, content)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except FileExistsError as error:
         raise AccessError(f"{path} is there already; give another name") from error
     except OSError as error:
@@ -91,7 +91,7 @@ def replace(path: Path, content: bytes) -> None:
         new.unlink(missing_ok=True)
         _write_new(new, content)
         new.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise AccessError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -109,7 +109,7 @@ def _write_new(path: Path, content: bytes) -> None:
         os.close(fd)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """The names in a folder, onto the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

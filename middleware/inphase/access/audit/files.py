@@ -13,6 +13,7 @@ from pathlib import Path
 
 from inphase.access.audit import chain
 from inphase.access.audit.chain import ChainHead
+from inphase.access.private_file import sync_folder
 
 FILE = "audit.jsonl"
 FILE_BYTES = 16 << 20
@@ -58,7 +59,7 @@ def begin(folder: Path, head: ChainHead) -> tuple[int, bytes]:
         if has_lines:
             newest.rename(names[-1])
         new.rename(newest)
-        _sync(folder)
+        sync_folder(folder)
     except BaseException:
         os.close(fd)
         with contextlib.suppress(OSError):
@@ -76,12 +77,3 @@ def write(fd: int, text: bytes) -> None:
     while left:
         left = left[os.write(fd, left) :]
     os.fdatasync(fd)
-
-
-def _sync(folder: Path) -> None:
-    """The names in a folder, onto the disk."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
