@@ -4,25 +4,22 @@ import contextlib
 import math
 import os
 import threading
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 import scservo_sdk
 from feetech_cli.simulator import SimulatedBus, SimulatedServo
-from numpy.typing import NDArray
 
 from inphase import packets
 from inphase.driver import DeviceError
-from inphase.testing import DriverContract, Peer
+from inphase.testing import DriverContract
 from inphase_drivers.emulator.feetech.packets import take_request
 from inphase_drivers.feetech import FeetechOptions, FeetechServos, packet
 from inphase_drivers.feetech.scan import scan
-from peers import EmulatorProcess
+from servo_peers import ServoBusPeer
 
 IDS = [1, 2, 3, 4, 5, 6]
 COUNT = 2 * math.pi / 4096
@@ -38,66 +35,19 @@ ids = [1, 2, 3, 4, 5, 6]
 """
 
 
-class FeetechPeer(Peer):
-    """Six emulated servos on a pseudo-terminal."""
+class FeetechPeer(ServoBusPeer):
+    """Feetech servos."""
+
+    mark = "velocity", COUNT
+    baud = BAUD, 3, 0
 
     def __init__(self, folder: Path, emulator: str = "wire_time = true") -> None:
         path = folder / "robot.toml"
         path.write_text(SCHEDULE.format(folder=folder, emulator=emulator))
-        self.emulator = EmulatorProcess().start(path)
-        self.options = tomllib.loads(path.read_text())["device"]["arm"]
-        del self.options["driver"]
-        self.arm(set={"marks": True})
-
-    def arm(self, **request: Any) -> dict[str, Any]:
-        return self.emulator.control({"device": "arm", **request})
-
-    def set(self, address: int, value: int, servo: int = 2) -> None:
-        self.arm(set={"register": {"servo": servo, "address": address, "value": value}})
-
-    def silence(self) -> None:
-        self.arm(fault="silent", count=-1)
-
-    def spoil(self) -> None:
-        self.arm(fault="garble", count=-1)
-
-    def stall(self) -> None:
-        self.arm(fault="stall")
-
-    def flood(self, count: int) -> int:
-        return int(self.arm(flood=count, samples=True)["samples"][-1][1])
-
-    def taken_ns(self, value: NDArray[Any]) -> int:
-        samples = dict(self.arm(samples=True)["samples"])
-        return min(int(samples[number]) for number in np.rint(value["velocity"] / COUNT))
-
-    def disguise(self) -> None:
-        self.set(BAUD, 3)  # its register says another baud rate
+        super().__init__(path)
 
     def forget(self) -> None:
         self.arm(fault="unknown", instruction=0x82)
-
-    def heal(self) -> None:
-        self.set(BAUD, 0)
-        self.arm(fault="clear")
-
-    def unplug(self) -> None:
-        self.arm(fault="close")
-
-    def replug(self) -> None:
-        self.arm(fault="reopen")
-
-    def asked(self) -> int:
-        return int(self.arm()["counters"]["requests"])
-
-    def mute(self) -> None:
-        self.arm(fault="off", servo=1)
-
-    def power(self) -> list[bool]:
-        return [bool(one) for one in self.arm()["torque"]]
-
-    def speed(self) -> float:
-        return max(abs(velocity) for velocity in self.arm()["velocity"])
 
 
 @pytest.mark.real
@@ -295,7 +245,7 @@ def test_a_fault_of_somebody_elses_servo_refuses_its_sample_with_its_name() -> N
 def test_a_servo_that_is_set_otherwise_is_refused(
     peer: FeetechPeer, address: int, value: int, said: str
 ) -> None:
-    peer.set(address, value)
+    peer.put(address, value)
     with pytest.raises(DeviceError, match=said):
         driver_of(peer.options).open()
     assert peer.power() == [False] * 6
@@ -303,7 +253,7 @@ def test_a_servo_that_is_set_otherwise_is_refused(
 
 @pytest.mark.real
 def test_the_remedy_of_an_unknown_model_works_at_once(peer: FeetechPeer) -> None:
-    peer.set(MODEL, 1)
+    peer.put(MODEL, 1)
     driver = driver_of(peer.options | {"other_models": [769]})
     driver.open()
     driver.close()
@@ -311,8 +261,8 @@ def test_the_remedy_of_an_unknown_model_works_at_once(peer: FeetechPeer) -> None
 
 @pytest.mark.real
 def test_mode_and_return_delay_are_set_where_a_servo_is_free(peer: FeetechPeer) -> None:
-    peer.set(MODE, 1)
-    peer.set(DELAY, 250, servo=5)
+    peer.put(MODE, 1)
+    peer.put(DELAY, 250, servo=5)
     driver = driver_of(peer.options)
     driver.open()
     assert (driver.registers.read(3, MODE, 1), driver.registers.read(6, DELAY, 1)) == (0, 0)
@@ -330,8 +280,8 @@ def test_a_servo_that_holds_is_never_let_go(peer: FeetechPeer) -> None:
     assert driver.registers.read(3, GOAL, 2) == 2048 + 900
     driver.disable()
     driver.close()
-    peer.set(TORQUE, 1)
-    peer.set(MODE, 1)
+    peer.put(TORQUE, 1)
+    peer.put(MODE, 1)
     with pytest.raises(DeviceError, match=r"servo 3 .*operating mode\) is 1, needed is 0"):
         driver.open()
     assert peer.power() == [False, False, True, False, False, False]
@@ -339,7 +289,7 @@ def test_a_servo_that_holds_is_never_let_go(peer: FeetechPeer) -> None:
 
 @pytest.mark.real
 def test_bounds_are_those_that_the_servo_is_set_to(peer: FeetechPeer) -> None:
-    peer.set(9, 100)
+    peer.put(9, 100)
     driver = driver_of(peer.options)
     driver.open()
     bound = driver.actuator().bounds[2]
@@ -358,7 +308,7 @@ def test_a_scan_finds_servos_at_each_rate(peer: FeetechPeer) -> None:
     driver.registers.write(2, LOCK, 0, 1)
     driver.registers.write(2, BAUD, 1, 1)  # it goes on at 500 kbaud
     driver.close()
-    peer.set(STATUS, 0x01, servo=4)
+    peer.put(STATUS, 0x01, servo=4)
     told = scan(peer.options["port"], (1_000_000, 500_000))
     assert [(found.ident, found.baud) for found in told.found] == [
         *((ident, 1_000_000) for ident in (1, 3, 4, 5, 6)),
@@ -366,3 +316,14 @@ def test_a_scan_finds_servos_at_each_rate(peer: FeetechPeer) -> None:
     ]
     assert {(found.model, found.firmware) for found in told.found} == {("STS3215", "3.10")}
     assert told.remarks == ("servo 5 at 1000000 baud has a fault: input voltage",)
+
+
+@pytest.mark.real
+def test_a_scan_tells_of_two_servos_with_one_id(peer: FeetechPeer) -> None:
+    peer.put(5, 3, servo=3)
+    told = scan(peer.options["port"], (1_000_000,))
+    assert [found.ident for found in told.found] == [1, 2, 3, 5, 6]
+    assert told.remarks == (
+        "6 bytes at 1000000 baud are no servo's answer: another device, two servos with one id, "
+        "or a bad wire; connect the servos one at a time",
+    )

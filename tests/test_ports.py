@@ -125,7 +125,8 @@ def test_a_scan_of_a_port_where_nothing_answers_says_what_it_asked(silent: tuple
     told = json.loads(done.stdout)
     assert (told["port"], told["found"], told["remarks"]) == (port, [], [])
     assert f"{port}: nothing answers; asked was: DYNAMIXEL broadcast ping" in done.stderr
-    assert "4500000 baud. Check that the devices have power" in done.stderr
+    assert "4500000 baud; Feetech broadcast ping at 1000000," in done.stderr
+    assert "38400 baud. Check that the devices have power" in done.stderr
 
 
 def test_a_scan_writes_nothing_to_a_port_that_a_runtime_holds(silent: tuple[int, str]) -> None:

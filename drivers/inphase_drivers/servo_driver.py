@@ -69,6 +69,11 @@ class ServoDriver(Driver):
         return os.path.abspath(self.options.port)  # noqa: PTH100 - resolves no link
 
     @abstractmethod
+    def examine(self) -> None:
+        """Ask every servo: its model, the registers that matter, the goals that it takes. Then ask
+        once what every cycle will ask. Raises DeviceError."""
+
+    @abstractmethod
     def check_faults(self, ident: int) -> None:
         """Raise DeviceError where a servo has a fault, with its name and remedy."""
 
@@ -82,6 +87,16 @@ class ServoDriver(Driver):
 
     def after_torque_off(self, ident: int) -> None:
         """Write what follows the torque of one servo."""
+
+    def open(self) -> int:
+        """Open the port and examine the servos. Raises DeviceError, with the port closed."""
+        self.registers.open()
+        try:
+            self.examine()
+            return self.registers.hand_over()
+        except BaseException:
+            self.close()
+            raise
 
     def enable(self) -> None:
         """Switch on, from the measured pose; a servo that holds is never let go.

@@ -1,25 +1,17 @@
 """The servos on a port: a broadcast ping at each rate (ROBOTIS e-manual, Protocol 2.0, Ping)."""
 
-import termios
-import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import serial
+from inphase.driver import Check, CheckKind, Found, Raw, Reply, Scan, Value
 
-from inphase.driver import Check, CheckKind, DeviceError, Found, Raw, Reply, Scan, Value
-from inphase.packets import Parser, RefusedReply
-from inphase.serial_port import open_port
-
+from ..servo_scan import ADAPTER_S, TURN_S, ScannedPort, answers_in, not_taken, of_nobody, scanned
 from .control_table import BAUD_INDEX
 from .models import BY_NUMBER
 from .packets import BROADCAST, CRC, PING, STATUS, STATUS_PACKET, packet
 
-# the servos answer one after another, by id: 3 ms and a packet for each, as DynamixelSDK waits
-_IDS = 253
-_TURN_S = 3e-3
+_IDS = 253  # which answer one after another: a turn and a packet for each
 _ANSWER_BYTES = 14
-_ADAPTER_S = 16e-3
 _ALERT = 0x80  # of the error byte: its hardware error status is not 0
 _ANSWER = Reply(
     values=(
@@ -48,57 +40,30 @@ class _Answers(NamedTuple):
 
 def scan(port: str, rates: Sequence[int] = RATES) -> Scan:
     """Ping all servos at each of some rates. Raises DeviceError."""
-    line = open_port("scan", port, rates[0])
     found, remarks, asked = list[Found](), list[str](), list[int]()
-    try:
+    with scanned(port, rates[0]) as line:
         for rate in rates:
-            try:
-                line.baudrate = rate
-            except (ValueError, OSError, termios.error):
-                remarks.append(f"the adapter does not take {rate} baud: servos that are set to it")
-                remarks[-1] += " need another adapter"
+            if not line.takes(rate):
+                remarks.append(not_taken(rate))
                 continue
             answers = _ping(line, rate)
             asked.append(rate)
             found += answers.found
             remarks += _remarks(rate, answers)
-    except (OSError, serial.SerialException, termios.error) as error:
-        raise DeviceError(
-            f"{port} failed while it was scanned: {error}; check the cable"
-        ) from error
-    finally:
-        line.close()
     question = f"DYNAMIXEL broadcast ping (Protocol 2.0) at {', '.join(map(str, asked))} baud"
     return Scan(question, tuple(found), tuple(remarks))
 
 
-def _ping(line: serial.Serial, rate: int) -> _Answers:
+def _ping(line: ScannedPort, rate: int) -> _Answers:
     """Ask once, and take what comes until the last id has had its turn."""
-    request = packet(BROADCAST, PING)
-    line.reset_input_buffer()
-    line.write(request)
-    until = time.monotonic() + _ADAPTER_S + _IDS * (_TURN_S + _ANSWER_BYTES * 10 / rate)
-    came = bytearray()
-    while time.monotonic() < until:
-        came += line.read(max(1, line.in_waiting))
-    return _read(bytes(came).removeprefix(request), rate)  # some adapters echo what they send
-
-
-def _read(came: bytes, rate: int) -> _Answers:
-    parser = Parser.of_packets(STATUS_PACKET, _ANSWER)
-    found, alerts, data, more = list[Found](), list[int](), came, True
-    while more:
-        try:
-            values = parser.feed(data)
-        except RefusedReply:
-            data = b""
-            continue
-        data, more = b"", values is not None
-        if values is not None:
-            ident, error, number, firmware = map(int, values)
-            model = BY_NUMBER[number].name if number in BY_NUMBER else f"model number {number}"
-            found.append(Found(ident, rate, model, str(firmware)))
-            alerts += [ident] * bool(error & _ALERT)
+    wait_s = ADAPTER_S + _IDS * (TURN_S + _ANSWER_BYTES * 10 / rate)
+    came = line.ask(packet(BROADCAST, PING), wait_s)
+    found, alerts = list[Found](), list[int]()
+    for values in answers_in(came, STATUS_PACKET, _ANSWER):
+        ident, error, number, firmware = map(int, values)
+        model = BY_NUMBER[number].name if number in BY_NUMBER else f"model number {number}"
+        found.append(Found(ident, rate, model, str(firmware)))
+        alerts += [ident] * bool(error & _ALERT)
     found = sorted(dict.fromkeys(found))
     return _Answers(found, alerts, len(came) - _ANSWER_BYTES * len(found))
 
@@ -109,8 +74,5 @@ def _remarks(rate: int, answers: _Answers) -> list[str]:
         for ident in answers.alerts
     ]
     if answers.others > 0:
-        remarks.append(
-            f"{answers.others} bytes at {rate} baud are no servo's answer: another device, two "
-            f"servos with one id, or a bad wire; connect the servos one at a time"
-        )
+        remarks.append(of_nobody(answers.others, rate))
     return remarks

@@ -161,21 +161,15 @@ class Servos(ServoDriver):
 
     # ---- off the cycle thread ------------------------------------------------------------
 
-    def open(self) -> int:
-        """Open the port and ask every servo: its model, the registers that matter, the goals that
-        it takes. Then ask once what every cycle will ask."""
-        self.registers.open()
-        try:
-            for ident in self.options.ids:
-                self._check.check_setup(ident)
-            self._models = self._check.find_models()
-            self._refuse_effort()
-            self._bounds = self._check.bounds(self._goal, self._scales)
-            self._ask_once()
-            return self.registers.hand_over()
-        except BaseException:
-            self.close()
-            raise
+    def examine(self) -> None:
+        """Its model and registers, its limits, and the group read."""
+        for ident in self.options.ids:
+            self._check.check_setup(ident)
+        self._models = self._check.find_models()
+        self._refuse_effort()
+        self._bounds = self._check.bounds(self._goal, self._scales)
+        if not self.registers.answers(exchange_of(self.options, self._models)):
+            raise self._check.no_group_answer()
 
     def _refuse_effort(self) -> None:
         for ident, model in zip(self.options.ids, self._models, strict=True):
@@ -184,10 +178,6 @@ class Servos(ServoDriver):
                     f"device {self.name}: servo {ident} on {self.options.port} is a {model.name}, "
                     f'which follows no current; use mode "position" or "velocity"'
                 )
-
-    def _ask_once(self) -> None:
-        if not self.registers.answers(exchange_of(self.options, self._models)):
-            raise self._check.no_group_answer()
 
     def check_faults(self, ident: int) -> None:
         """Raise DeviceError where the servo has a hardware error."""

@@ -117,20 +117,13 @@ class FeetechServos(ServoDriver):
 
     # ---- off the cycle thread ------------------------------------------------------------
 
-    def open(self) -> int:
-        """Open the port and ask every servo: its model, the registers that matter, the goals that
-        it takes. Then ask once what every cycle will ask."""
-        self.registers.open()
-        try:
-            for ident in self.options.ids:
-                self._check.check_setup(ident)
-            self._bounds = self._check.bounds()
-            if not self.registers.answers(exchange_of(self.options)):
-                raise self._check.no_group_answer()
-            return self.registers.hand_over()
-        except BaseException:
-            self.close()
-            raise
+    def examine(self) -> None:
+        """Its model and registers, its limits, and the sync read."""
+        for ident in self.options.ids:
+            self._check.check_setup(ident)
+        self._bounds = self._check.bounds()
+        if not self.registers.answers(exchange_of(self.options)):
+            raise self._check.no_group_answer()
 
     def check_faults(self, ident: int) -> None:
         """Raise DeviceError where the servo has a fault."""
