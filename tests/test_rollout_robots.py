@@ -20,6 +20,10 @@ def hold(frame):
     return frame["joints"].value["position"].copy()
 
 
+def fails(frame):
+    return 1 / 0
+
+
 class Shift:
     def load_weights(self, weights):
         self.by = weights["by"]
@@ -86,3 +90,11 @@ def test_what_a_robot_cannot_do_is_refused() -> None:
     refused = pytest.raises(WorldError, match="knobs are randomised in lock step alone")
     with Simulation(*CHANGES, without=WITHOUT) as arm, refused:
         crew(arm, randomise={"world.body.block.mass": 0.2})
+
+
+@pytest.mark.long
+def test_what_a_policy_raises_is_told_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with Simulation(*CHANGES, without=WITHOUT) as arm, crew(arm, "policies.py:fails") as workers:
+        real = [episode for episode in workers.run(range(6)) if episode.real]
+    assert real and all(episode.reasons["raised"] > 0 for episode in real)
+    assert "policy raised ZeroDivisionError in cycle" in caplog.text

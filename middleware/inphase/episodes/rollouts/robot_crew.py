@@ -4,6 +4,7 @@ Each has a thread of this process, which runs the policy. The robot itself is in
 or behind a service's lease. Its runtime and its guard stop it, whatever becomes of this process.
 """
 
+import logging
 import queue
 import threading
 import time
@@ -35,8 +36,10 @@ from inphase.errors import InphaseError
 from inphase.frames import store
 from inphase.frames.frame import Frame
 from inphase.policy import turn as policies
+from inphase.policy.remarks import Remarks
 from inphase.schedule import Schedule
 
+_LOG = logging.getLogger("inphase")
 _END_S = 30.0
 _LOST = (InphaseError, store.Lost, TimeoutError, ValueError, OSError)
 
@@ -173,6 +176,7 @@ class RealEpisode:
         self._watch = EpisodeWatch(job, plan, client.follower)
         self._statuses: dict[str, Counter[str]] = {one.name: Counter() for one in plan.sensors}
         self._infos = StepInfo(client.follower)
+        self._remarks = Remarks(_LOG.warning, client.schedule)
         call = policies.begin(policy, client.follower.layout)
         first, is_first = frame.cycle, True
         while True:
@@ -192,7 +196,8 @@ class RealEpisode:
         """A policy that raises gives no command, as on any robot; the cycle decides."""
         try:
             command = call(frame)
-        except Exception:
+        except Exception as error:  # whatever it is; it is told
+            self._remarks.raised(error, frame)
             self.reasons["raised"] += 1
             return self.client.next()
         if command is None:
