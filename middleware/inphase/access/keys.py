@@ -209,6 +209,7 @@ class AllowList:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._looked_at = os.fspath(folder / _ALLOWED), os.fspath(folder)
         self._lock = threading.Lock()
         self._state: tuple[int, ...] | None = None
         self._keys: Mapping[str, UserKey] = {}
@@ -241,7 +242,7 @@ class AllowList:
     def _look(self) -> tuple[int, ...] | None:
         """The facts that tell a changed file, or a changed mode."""
         try:
-            file, folder = (self._folder / _ALLOWED).lstat(), self._folder.lstat()
+            file, folder = map(os.lstat, self._looked_at)
         except OSError:
             return None
         return (file.st_ino, file.st_ctime_ns, file.st_size, folder.st_ino, folder.st_ctime_ns)

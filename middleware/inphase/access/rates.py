@@ -42,6 +42,7 @@ class Rates:
         self, rate: Rate | None = None, clock: Callable[[], int] = time.monotonic_ns
     ) -> None:
         self._rate = rate or Rate()
+        self._full = self._rate.messages_burst * _SECOND, self._rate.size_burst * _SECOND
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
         self.refused: dict[str, int] = {}
@@ -49,38 +50,37 @@ class Rates:
 
     def take(self, user: str, size: int) -> bool:
         """True if a message of so many bytes may pass, which is then counted."""
-        rate, now = self._rate, self._clock()
-        full = _Bucket(now, rate.messages_burst * _SECOND, rate.size_burst * _SECOND)
+        now = self._clock()
         held = self._buckets.get(user)
         if held is None:
             if len(self._buckets) >= USERS_MAX:
                 self._forget_full(now)
             if len(self._buckets) >= USERS_MAX:
                 return False
-            held = full
-        left = self._filled(held, now)
-        passes = left.messages >= _SECOND and left.size >= size * _SECOND
+            messages, left = self._full
+        else:
+            messages, left = self._filled(held, now)
+        passes = messages >= _SECOND and left >= size * _SECOND
         if passes:
-            left = _Bucket(now, left.messages - _SECOND, left.size - size * _SECOND)
+            messages, left = messages - _SECOND, left - size * _SECOND
         else:
             self.refused[user] = self.refused.get(user, 0) + 1
-        self._buckets[user] = left
+        self._buckets[user] = _Bucket(now, messages, left)
         return passes
 
-    def _filled(self, held: _Bucket, now: int) -> _Bucket:
-        """The content of a bucket now."""
+    def _filled(self, held: _Bucket, now: int) -> tuple[int, int]:
+        """The messages and bytes in a bucket now."""
         rate, passed = self._rate, now - held.at_ns
-        return _Bucket(
-            now,
-            min(rate.messages_burst * _SECOND, held.messages + rate.messages * passed),
-            min(rate.size_burst * _SECOND, held.size + rate.size * passed),
+        messages, size = self._full
+        return (
+            min(messages, held.messages + rate.messages * passed),
+            min(size, held.size + rate.size * passed),
         )
 
     def _forget_full(self, now: int) -> None:
         """A full bucket is that of a user who was never here."""
-        full = _Bucket(now, self._rate.messages_burst * _SECOND, self._rate.size_burst * _SECOND)
         for user in [
-            user for user, held in self._buckets.items() if self._filled(held, now) == full
+            user for user, held in self._buckets.items() if self._filled(held, now) == self._full
         ]:
             del self._buckets[user]
             self.refused.pop(user, None)

@@ -29,6 +29,8 @@ _HELLO_S = 0.1
 _PING_S = 1.0
 _TRIPS = 9
 _WAY_S = 3.0
+# plain numbers: pyzmq's flags cost more to be combined than a short message to be sent
+_NOW, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class RemoteDrive:
@@ -64,6 +66,8 @@ class RemoteDrive:
         self._form: Form | None = None
         self._image_cycle = -1
         self._pinged_s = 0.0
+        self._wait_ms = -1
+        """that a receive waits at most; -1: without end"""
         self.clock = RobotClock()
         """the robot's clock as this host sees it"""
         self.frame: Frame | None = None
@@ -198,14 +202,27 @@ class RemoteDrive:
             left_s = _PING_S if end_s is None else min(_PING_S, end_s - time.monotonic())
             if left_s < 0:
                 raise TimeoutError("no frame came in time: the robot, or the way to it, is away")
-            if not self._socket.poll(int(left_s * 1000) + 1):
+            try:
+                kind, *parts = self._receive(int(left_s * 1000) + 1)
+            except zmq.Again:
                 continue
-            kind, *parts = self._socket.recv_multipart()
             if kind == FRAME:
                 self.frame, _ = self._form.read(self._decoded([wire.TOPIC_FRAME, *parts]))
                 self._note_images(self.frame)
                 return self.frame
             self._hear(kind, parts)
+
+    def _receive(self, wait_ms: int) -> list[Any]:
+        """A message: a wait in one call, where it has to be waited for. Raises zmq.Again."""
+        if wait_ms != self._wait_ms:
+            self._socket.setsockopt(zmq.RCVTIMEO, wait_ms)
+            self._wait_ms = wait_ms
+        part = self._socket.recv(copy=False)
+        parts = [part.bytes]
+        while part.more:
+            part = self._socket.recv(copy=False)
+            parts.append(part.bytes)
+        return parts
 
     def _decoded(self, parts: list[bytes]) -> list[bytes]:
         """The message with the images as pixels."""
@@ -236,7 +253,8 @@ class RemoteDrive:
     def _send(self, kind: bytes, content: bytes) -> None:
         """Never waits: where the way is full it is dropped, and a later one is as good."""
         with contextlib.suppress(zmq.Again):
-            self._socket.send_multipart([kind, content], zmq.NOBLOCK)
+            self._socket.send(kind, _MORE)
+            self._socket.send(content, _NOW)
 
     def _hear(self, kind: bytes, parts: list[bytes]) -> None:
         if kind == PONG:

@@ -6,7 +6,7 @@ held against the list of keys as that is now, so that a revoked key is out at on
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,9 @@ from inphase.errors import ServiceError
 from inphase.host import endpoint
 from inphase.schedule import Schedule
 
-_IN = int(zmq.POLLIN)
+# plain numbers: pyzmq's flags cost more to be combined than a short message to be sent
+_EVENTS, _IN = int(zmq.EVENTS), int(zmq.POLLIN)
+_NOW, _MORE = int(zmq.NOBLOCK), int(zmq.NOBLOCK | zmq.SNDMORE)
 LOCAL = "@local"
 """the user of the sockets of this host; no key has that name"""
 
@@ -136,11 +138,24 @@ class Door:
 
 def take(socket: Any) -> list[Any] | None:
     """The parts of a message that has come; None: none has."""
-    if not socket.getsockopt(zmq.EVENTS) & _IN:
+    if not socket.get(_EVENTS) & _IN:
         return None
     with contextlib.suppress(zmq.Again):
-        return list(socket.recv_multipart(zmq.NOBLOCK, copy=False))
+        parts = [socket.recv(_NOW, copy=False)]
+        while parts[-1].more:
+            parts.append(socket.recv(_NOW, copy=False))
+        return parts
     return None
+
+
+def give(socket: Any, parts: Sequence[Any]) -> None:
+    """Send a message at once. Raises zmq.Again: the queue is full; zmq.ZMQError: the peer is gone.
+
+    Copies of the parts are sent.
+    """
+    for part in parts[:-1]:
+        socket.send(part, _MORE)
+    socket.send(parts[-1], _NOW)
 
 
 class RemotePlaces(NamedTuple):

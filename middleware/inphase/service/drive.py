@@ -13,7 +13,6 @@ import contextlib
 import gc
 import hmac
 import json
-import select
 import signal
 import socket
 import sys
@@ -43,16 +42,16 @@ from inphase.policy.command_buffer import make_buffer
 from inphase.policy.turn import every, valid_ns
 from inphase.remote import COMMAND, END, FRAME, GREETING, HELLO, REFUSED
 from inphase.schedule import Schedule
-from inphase.service.doors import Caller, Door, DoorKeys, take
+from inphase.service.doors import Caller, Door, DoorKeys, give
 from inphase.service.driving import sent_camera
 from inphase.service.driving.command_check import DriveCommand
+from inphase.service.driving.inbox import Inbox
 from inphase.service.driving.seat import CLIENT, PERSON, DriveHello, DrivePeer, DriveSeat
 
 _IDLE_S = 0.05
 _FRAME_S = 0.2
 _QUEUE = 8  # messages to a client that does not read; further frames are left out
 _COMMAND_BYTES = 1 << 16
-_BURST = 64  # messages that are looked at before the next frame is
 _RATE = Rate(messages=10_000, messages_burst=10_000, size=64 << 20, size_burst=64 << 20)
 _TELL_S = 1.0
 _LINGER_MS = 100
@@ -100,7 +99,7 @@ class DriveProcess:
     def serve(self, mailbox: store.Mailbox, page: store.LeasePage, line: socket.socket) -> None:
         """Until the robot ends."""
         self._mailbox, self._page, self._line = mailbox, page, line
-        self._fds = [line.fileno(), *(one.getsockopt(zmq.FD) for one in self._door.sockets)]
+        self._inbox = Inbox(self._door.sockets, line.fileno())
         with contextlib.suppress(store.Lost):
             while True:
                 if not self._seats:
@@ -121,32 +120,24 @@ class DriveProcess:
         return max(0.0, (due_ns - time.monotonic_ns()) * 1e-9)
 
     def _look(self, timeout_s: float) -> bool:
-        """See to what has come, or comes within that time; false: nothing did.
-
-        ZeroMQ tells once that something is there: all of it is taken before it is waited for. A
-        poll of its own would wait for whole milliseconds, which are whole cycles.
-        """
+        """See to what has come, or comes within that time; false: nothing did."""
         if time.monotonic() - self._told_s > _TELL_S:
             self._tell_service()
-        if self._drain():
+        if self._take_all():
             return True
-        ready, _, _ = select.select(self._fds, [], [], timeout_s)
-        if self._fds[0] in ready:
+        has_come, is_of_service = self._inbox.wait(timeout_s)
+        if is_of_service:
             self._hear_service()
-        self._drain()
-        return bool(ready)
+        self._take_all()
+        return has_come
 
-    def _drain(self) -> bool:
-        """Take what is there, at most a burst of each socket; false: nothing was."""
-        taken = 0
-        for one in self._door.sockets:
-            for _ in range(_BURST):
-                parts = take(one)
-                if parts is None:
-                    break
-                self._take(one, parts)
-                taken += 1
-        return taken > 0
+    def _take_all(self) -> bool:
+        """Take what is there; false: nothing was."""
+        is_taken = False
+        for way, parts in self._inbox.messages():
+            self._take(way, parts)
+            is_taken = True
+        return is_taken
 
     def _tell_service(self) -> None:
         self._told_s = time.monotonic()
@@ -175,17 +166,19 @@ class DriveProcess:
     def _send_to(self, seat: DriveSeat) -> None:
         parts = seat.write()
         try:
-            seat.peer.socket.send_multipart([seat.peer.identity, FRAME, *parts], zmq.NOBLOCK)
+            give(seat.peer.socket, [seat.peer.identity, FRAME, *parts])
         except zmq.Again:
             self.counts["unsent"] += 1
         except zmq.ZMQError:
             self._leave(seat)
         else:
             seat.sent()
+        self._inbox.used(seat.peer.socket)
 
     def _tell(self, peer: DrivePeer, kind: bytes, content: bytes) -> None:
         with contextlib.suppress(zmq.ZMQError):  # gone, or it does not read
-            peer.socket.send_multipart([peer.identity, kind, content], zmq.NOBLOCK)
+            give(peer.socket, [peer.identity, kind, content])
+        self._inbox.used(peer.socket)
 
     def _refuse(self, peer: DrivePeer, why: str, *, is_early: bool = False) -> None:
         """is_early: the lease is newer than those that this process knows; it will be told."""
@@ -309,13 +302,13 @@ class DriveProcess:
             return "future"  # no frame was sent yet
         if trouble := self._trouble(seat, command, newest, now_ns):
             return trouble
-        self._note_late(command, newest, now_ns)
         if seat.word == PERSON:
             self._person_until_ns = now_ns + self._hold_ns
         self._mailbox.sign(command.lease, seat.word)
         until_ns = newest.due_ns + self._valid_ns
         until_ns -= (newest.cycle - command.cycle) * self._period_ns
         self._mailbox.post(command.cycle, until_ns, self._buffer.pointer, self._buffer.count)
+        self._note_late(command, newest, now_ns)
         return ""
 
     def _trouble(self, seat: DriveSeat, command: DriveCommand, newest: Frame, now_ns: int) -> str:

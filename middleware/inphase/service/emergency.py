@@ -9,7 +9,7 @@ import zmq
 
 from inphase.client.kinds import STOP, STOPPED, UNKNOWN
 from inphase.frames import store
-from inphase.service.doors import Door, take
+from inphase.service.doors import Door, give, take
 
 _LOOK_MS = 200
 
@@ -61,7 +61,7 @@ class EmergencyLane:
             self._tell(caller.user, name)
         with contextlib.suppress(zmq.ZMQError):  # it has gone: it is stopped all the same
             kind = STOPPED if stopped else UNKNOWN
-            socket.send_multipart([parts[0], kind, ",".join(stopped).encode()], zmq.NOBLOCK)
+            give(socket, [parts[0], kind, ",".join(stopped).encode()])
 
     def close(self) -> None:
         """End it."""

@@ -21,7 +21,7 @@ from inphase.client.kinds import REQUEST_BYTES
 from inphase.errors import ServiceError
 from inphase.schedule import Schedule
 from inphase.service import requests
-from inphase.service.doors import LOCAL, Door, DoorKeys, RemotePlaces, take
+from inphase.service.doors import LOCAL, Door, DoorKeys, RemotePlaces, give, take
 from inphase.service.emergency import EmergencyLane
 from inphase.service.history import History
 from inphase.service.kept_robot import KeptRobot, now
@@ -237,7 +237,7 @@ class Service:
             asked = words.do if words is not None else ""
             self._audit.note("denied", user=caller.user, do=asked, why=reply["error"])
         with contextlib.suppress(zmq.ZMQError):  # it has gone, or does not read
-            socket.send_multipart([parts[0].bytes, requests.packed(reply)], zmq.NOBLOCK)
+            give(socket, [parts[0].bytes, requests.packed(reply)])
 
     def _drop_revoked(self) -> None:
         """A user without a key any more neither holds nor waits from now on."""
