@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from inphase.errors import RuntimeFault
+from inphase.host.process import Process
+
 CHILD = """
 import os
 import time
@@ -46,3 +49,19 @@ def test_a_child_of_a_real_time_process_is_an_ordinary_one(tmp_path: Path, polic
     )
     ordinary = f"{os.SCHED_OTHER} 0"
     assert done.stdout.splitlines() == [ordinary, ordinary, f"{getattr(os, policy)} 7"]
+
+
+def open_files() -> set[str]:
+    return {one.name for one in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.real
+def test_of_a_child_that_ends_at_its_start_nothing_is_left(tmp_path: Path) -> None:
+    tmp_path.joinpath("child.py").write_text("raise SystemExit(7)")
+    before = open_files()
+    child = Process("child", "child", [], folder=tmp_path, has_scratch=True)
+    with pytest.raises(RuntimeFault, match="exit code 7") as raised:
+        child.wait_ready()
+    assert raised.value.exit_code == 7
+    assert open_files() == before
+    assert child.ended() == "exit code 7"

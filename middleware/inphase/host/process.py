@@ -133,7 +133,8 @@ class Process:
     def wait_ready(
         self, timeout_s: float = _START_S, given_up: Callable[[], bool] = lambda: False
     ) -> None:
-        """Wait for its `ready`, or until given up. Raises RuntimeFault with its exit code."""
+        """Wait for its `ready`, or until given up. Raises RuntimeFault with its exit code; nothing
+        of it is left then."""
         assert self._child.stdout is not None
         until = time.monotonic() + timeout_s
         ready: Sequence[object] = ()
@@ -147,8 +148,8 @@ class Process:
         code = self._child.poll() if ready else None
         if ready and code is None:
             code = self._child.wait(timeout=_START_S)
+        self.stop()
         if code is None:
-            self.stop()
             raise RuntimeFault(f"{self.name} was not ready within {timeout_s:.0f} s")
         fault = RuntimeFault(f"{self.name} ended at its start, exit code {code}; see above for why")
         fault.exit_code = code if code > 0 else RuntimeFault.exit_code  # type: ignore[misc]

@@ -53,6 +53,7 @@ class IsolatedPolicy:
             self._process.wait_ready()
         except RuntimeFault as fault:
             said = self._words.read()
+            self.close()
             if said and fault.exit_code == ScheduleError.exit_code:
                 raise ScheduleError("\n".join(said)) from fault
             raise
