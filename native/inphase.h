@@ -1414,6 +1414,18 @@ struct inphase_stop {
 #define INPHASE_FEEDBACK_POSITION 0
 #define INPHASE_FEEDBACK_VELOCITY 1 /* not in position mode, nor where positions are limited */
 #define INPHASE_FEEDBACK_OTHER 2    /* only of a switch: it does not measure motion */
+/* The path of an actuator in position mode at the end of a run (middleware/STATES.md). It first
+   ramps to rest, then goes from point to point. All joints begin and end each way together; each
+   keeps its limits, and `velocity` too */
+#define INPHASE_MAX_PARK 16
+#define INPHASE_PARK_LONGEST_NS 120000000000LL
+struct inphase_park {
+    uint32_t points;            /* 1 to INPHASE_MAX_PARK */
+    const double *point;        /* points * channels, within the range */
+    const double *velocity;     /* per channel, above 0, at most that of the limits */
+    int64_t longest_ns;         /* after that time from the stop it ends where it is */
+};
+
 struct inphase_actuator_config {
     uint32_t device;
     uint32_t channels;
@@ -1438,6 +1450,7 @@ struct inphase_actuator_config {
                                    over 0.1 s is at rest; 0: 0.05 */
     const struct inphase_limits *limits;    /* per channel, all of one mode */
     const struct inphase_workspace *workspace; /* position mode; NULL: not bounded */
+    const struct inphase_park *park;        /* position mode; NULL: it stops where it is */
     const double *start;        /* per channel: the place of a blind actuator in position mode, as
                                    far as it is known; NULL: it moves only after inphase_core_holds
                                    has given it */
@@ -1651,8 +1664,25 @@ void inphase_core_policy_gone(inphase_core *core, uint32_t reason);
 void inphase_core_host(inphase_core *core, const struct inphase_host_counts *counts);
 /* A late moment, for every reader. Never waits. The supervisor's thread. */
 void inphase_core_late(inphase_core *core, const struct inphase_late *late);
-/* Ask for a stop: ramp, then end. Async-signal-safe. The first reason stays. */
+/* Ask for a stop: ramp, park what has a path, then end. Nothing parks where motion is latched, or
+   for another reason than SIGNAL, DONE, REQUEST and PARENT. Async-signal-safe. The first reason
+   stays. */
 void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail);
+/* Nothing parks any more: what is on its way ramps to rest and holds. Async-signal-safe. */
+void inphase_core_hurry(inphase_core *core);
+/* How far an actuator is along its path: INPHASE_PARK_*. Any thread; -EINVAL. */
+#define INPHASE_PARK_NONE 0         /* it has none */
+#define INPHASE_PARK_WAITS 1        /* for a stop, or to come to rest after it */
+#define INPHASE_PARK_MOVES 2
+#define INPHASE_PARK_DONE 3         /* at its last point */
+#define INPHASE_PARK_HURRIED 4      /* it ended on the way, and holds: by inphase_core_hurry */
+#define INPHASE_PARK_LATCHED 5      /* likewise: motion was latched */
+#define INPHASE_PARK_FEEDBACK 6     /* longest_ns were over, and its feedback was not good */
+#define INPHASE_PARK_LIMITED 7      /* the limits held it back */
+#define INPHASE_PARK_TIME 8         /* longest_ns were over */
+#define INPHASE_PARK_REFUSED 9      /* it did not begin: not commanded, or stopped for a reason
+                                       after which nothing moves */
+int inphase_core_parked(inphase_core *core, uint32_t actuator);
 
 /* Start the cycle thread. inphase_reader_realtime tells which real-time rights were refused; a
    caller that requires them calls inphase_realtime_try first. */

@@ -1162,7 +1162,7 @@ max_age_ms = 500
 [actuator.arm]
 device = "drives"
 feedback = "joints.position"
-on_stop = "off"
+on_stop = "limp"
 {ARM_LIMITS}[policy]
 call = "sweep.py:Sweep"
 """

@@ -184,7 +184,7 @@ def test_power_is_taken_away_after_the_ramp_and_comes_back_with_arming(robot: Ro
     text = robot.schedule.read_text()
     robot.schedule.write_text(
         text.replace(
-            'feedback = "joints.position"', 'feedback = "joints.position"\non_estop = "off"'
+            'feedback = "joints.position"', 'feedback = "joints.position"\non_estop = "limp"'
         )
     )
     with Runner(robot.schedule) as runner:

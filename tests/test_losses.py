@@ -387,8 +387,8 @@ def test_a_device_that_moved_when_it_went_is_told_to_stop_when_it_is_back(
 
 # ---- power ---------------------------------------------------------------------------------
 
-OFF = ("[actuator.arm.limits]", 'on_stop = "off"\n[actuator.arm.limits]')
-ESTOP_OFF = ("[actuator.arm.limits]", 'on_estop = "off"\n[actuator.arm.limits]')
+OFF = ("[actuator.arm.limits]", 'on_stop = "limp"\n[actuator.arm.limits]')
+ESTOP_OFF = ("[actuator.arm.limits]", 'on_estop = "limp"\n[actuator.arm.limits]')
 STAYS = "actuator arm may still be powered, switch it off by hand: "
 
 

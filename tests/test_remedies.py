@@ -25,7 +25,7 @@ from test_tidy import PACKAGE
 from worlds import MODEL, SCHEDULE
 
 CHAIN_MAX = 4
-ROOMS = ("schedule/rules", "plan", "world/mujoco")
+ROOMS = ("schedule/rules", "schedule/motion", "plan", "world/mujoco")
 _PLACING = ("tables.py", "document.py")  # between a rule and its fault
 Edits = dict[str, str]
 
@@ -338,6 +338,46 @@ OF_WORLD = {
         step("or command positions", 'mode = "velocity"\n', 'mode = "position"\n'),
         step("add step = rad", "acceleration = 40.0 }",
              "acceleration = 40.0, step = 0.5, position = [-2, 2] }"),
+    ),
+    "a path of velocities": world(
+        POSITION,
+        'mode = "velocity"\nlimits = { velocity = 4.0, acceleration = 40.0 }\n'
+        "park = { path = [[0, 0]] }",
+        step("or command positions", 'mode = "velocity"\n', 'mode = "position"\n'),
+        step("add step = rad", "acceleration = 40.0 }",
+             "acceleration = 40.0, step = 0.5, position = [-2, 2] }"),
+    ),
+    "points of unequal length": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 0], [0]] }}",
+        step("a position per channel of the limits", "[0]]", "[0, 0]]"),
+    ),
+    "a point outside of the range": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 3]] }}",
+        step("give a position within", "[[0, 3]]", "[[0, 2]]"),
+    ),
+    "a point of other channels": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 0, 0]] }}",
+        step("give one per channel", "[[0, 0, 0]]", "[[0, 0]]"),
+    ),
+    "velocities of other channels": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 0]], velocity = [1.0, 1.0, 1.0] }}",
+        step("one per channel", "[1.0, 1.0, 1.0]", "[1.0, 1.0]"),
+    ),
+    "a park without velocity": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 0]], velocity = 0.0 }}",
+        step("give positive numbers", "velocity = 0.0 }", "velocity = 0.5 }"),
+    ),
+    "a park faster than the limits": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 0]], velocity = 5.0 }}",
+        step("give at most that", "velocity = 5.0 }", "velocity = 4.0 }"),
+    ),
+    "a park that takes for ever": world(
+        POSITION, f"{POSITION}\npark = {{ path = [[0, 0]], velocity = 0.01 }}",
+        step("give a larger velocity", "velocity = 0.01 }", "velocity = 0.5 }"),
+    ),
+    "brakes that no device has": world(
+        POSITION, f'{POSITION}\non_stop = "brake"',
+        step('give "hold"', 'on_stop = "brake"', 'on_stop = "hold"'),
     ),
     "limits of more channels": world(
         "velocity = 4.0", "velocity = [4.0, 4.0, 4.0]",

@@ -119,7 +119,7 @@ def test_a_run_that_cannot_start_leaves_the_arm_holding(robot: Robot) -> None:
     other = servos(robot, "velocity")
     other.enable()
     other.close()
-    robot.write((FEEDBACK, FEEDBACK + 'on_stop = "off"\n'))
+    robot.write((FEEDBACK, FEEDBACK + 'on_stop = "limp"\n'))
     run = robot.run()
     assert run.process.wait(40) != 0
     assert "holds with its torque on in operating mode 1" in run.stderr

@@ -19,6 +19,7 @@ from inphase.episodes.lockstep import LockStep
 from inphase.frames import store
 from inphase.frames.record_layout import CAUSES, SERVER_COUNTS
 from inphase.runtime import summary
+from inphase.runtime.motion.power import Power
 from inphase.schedule.network_tables import PolicyServer
 from peers import ROOT
 from robots import demo_schedule
@@ -101,6 +102,7 @@ def whole(
     cycle = structs.replace(described.cycle, cpu=4095)
     plan = replace(robot.plan, schedule=structs.replace(described, policy=policy, cycle=cycle))
     made = summary.make(plan, robot.follower.reader, [], mailbox=mailbox)
+    Power(plan, robot.core, [], print).tell_rests(made["actuators"])
     late = {"causes": dict.fromkeys(CAUSES, 0), "said": [], "sentinel_share": 0.0}
     return lockstep.sum_up(robot) | made | {"recording": recording, "late": late}
 

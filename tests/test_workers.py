@@ -372,7 +372,7 @@ _MOVES = """
 device = "counter"
 feedback = "count.value"
 limits = { position = [-9, 9], velocity = 10.0, acceleration = 20.0, step = 1.0 }
-on_stop = "off"
+on_stop = "limp"
 """
 
 

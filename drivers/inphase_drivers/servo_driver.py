@@ -131,6 +131,16 @@ class ServoDriver(Driver):
         """In position mode the goals in the servos' registers, in rad."""
         return self._goals if self.mode == "position" else ()
 
+    def torque(self) -> tuple[bool | None, ...]:
+        """The servos' own registers; None of one that does not answer."""
+        return tuple(self._reads_torque(ident) for ident in self.options.ids)
+
+    def _reads_torque(self, ident: int) -> bool | None:
+        try:
+            return bool(self.registers.read(ident, self.torque_register, 1))
+        except DeviceError:
+            return None
+
     def disable(self) -> None:
         """Torque off; read back.
 

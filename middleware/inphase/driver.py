@@ -398,6 +398,16 @@ class Driver(ABC):
         """
         return
 
+    @property
+    def has_brakes(self) -> bool:
+        """True if brakes hold every joint once `disable` has taken the power away."""
+        return False
+
+    def torque(self) -> tuple[bool | None, ...]:
+        """Per channel: the motor has power, as the open device says now, and will have it after
+        `close`. None: the device does not say it. Empty: it never does. It changes nothing."""
+        return ()
+
     def meaning(self, detail: int) -> str:
         """The words for a number that the device gave instead of a value: the detail of the reason
         `device`. Empty: not known. It asks nobody."""

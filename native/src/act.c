@@ -10,6 +10,7 @@
 #include "act.h"
 #include "actuator.h"
 #include "clock.h"
+#include "coast.h"
 #include "core.h"
 #include "device.h"
 #include "estop.h"
@@ -19,6 +20,7 @@
 #include "lateness.h"
 #include "lease.h"
 #include "limiter.h"
+#include "park.h"
 #include "relaxed.h"
 #include "rest.h"
 #include "sensor.h"
@@ -200,46 +202,6 @@ static void obey(struct inphase_core *core, struct actuator *actuator, const dou
     actuator->valid_ns = core->due_ns + core->act_ns;
 }
 
-/* the part of a motion that a ramp has still to take away */
-static double beyond_rest(const struct inphase_limiter *limiter,
-                          const struct inphase_motion *motion)
-{
-    if (limiter->limits.mode == INPHASE_MODE_EFFORT)
-        return motion->effort - limiter->limits.safe;
-    return motion->velocity;
-}
-
-/* Carry on the last motion, less by an even share in each of the `left` cycles, so that the last of
-   them is at rest. A motion that the limits do not let brake that quickly ramps */
-static void coast(struct actuator *actuator, const struct inphase_measured *measured, int64_t left)
-{
-    struct inphase_motion from[INPHASE_MAX_CHANNELS];
-
-    actuator->flags |= INPHASE_ACT_COASTING;
-    remember(actuator, from);
-    for (uint32_t c = 0; c < actuator->channels; c++) {
-        const struct inphase_limiter *limiter = &actuator->limiter[c];
-        struct inphase_motion *motion = &actuator->motion[c], ramped = *motion;
-        double kept = beyond_rest(limiter, motion) * (double)(left - 1) / (double)left;
-        double wanted = kept;
-
-        /* too fast for an even share: the ramp brakes as quickly as the limits allow */
-        inphase_ramp(limiter, &ramped, &measured[c]);
-        if (fabs(beyond_rest(limiter, &ramped)) > fabs(kept)) {
-            *motion = ramped;
-            continue;
-        }
-
-        /* the even share, as a request in the actuator's mode */
-        if (actuator->mode == INPHASE_MODE_POSITION)
-            wanted = motion->position + kept * limiter->period_s;
-        else if (actuator->mode == INPHASE_MODE_EFFORT)
-            wanted += limiter->limits.safe;
-        inphase_limit(limiter, motion, wanted, &measured[c]);
-    }
-    workspace_hold(actuator, from, actuator->motion);
-}
-
 /* a command is missing, for less than max_hold: coast, or repeat the last */
 static void stand_in(struct inphase_core *core, struct actuator *actuator,
                      const struct inphase_measured *measured, int64_t missing_ns)
@@ -282,6 +244,24 @@ static void go_without(struct inphase_core *core, struct actuator *actuator, uin
         ramp(actuator, reason, measured);
 }
 
+/* The end of a run: along the declared path, else to rest where the joints are */
+static void end_motion(struct inphase_core *core, struct actuator *actuator, bool is_lost,
+                       const struct inphase_measured *measured)
+{
+    const double *goal = park_next(core, actuator, is_lost);
+    uint32_t reason = load_u32(&core->state->reason);
+
+    if (!goal) {
+        ramp(actuator, reason, measured);
+        return;
+    }
+    actuator->approaching = false;
+    obey(core, actuator, goal, measured);
+    core->obeyed = false;
+    actuator->flags |= INPHASE_ACT_RAMPING;
+    actuator->reason = reason;
+}
+
 /* Decide what to apply. `reason`: why there is no command; NONE: there is one. false: nothing can
    be applied, because the robot's place is unknown */
 static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_t reason,
@@ -305,7 +285,7 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
 
     /* a stop comes first, then lost feedback, then the command */
     if (is_stopping(core))
-        ramp(actuator, load_u32(&core->state->reason), measured);
+        end_motion(core, actuator, is_lost, measured);
     else if (latched)
         ramp(actuator, latched, measured);
     else if (is_lost)
@@ -428,6 +408,7 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
         write_command(core, actuator);
     }
     actuator->moved_cycle = core->cycle;
+    park_note(actuator);
     if (actuator->flags & INPHASE_ACT_WRITTEN)
         return;
 

@@ -9,6 +9,7 @@
 #include "checksum.h"
 #include "follow.h"
 #include "limiter.h"
+#include "park.h"
 #include "rest.h"
 
 struct device;
@@ -69,6 +70,7 @@ struct actuator {
     double applied[INPHASE_MAX_CHANNELS]; /* of motion, in the mode's unit, as it is written */
     uint32_t flags, reason, detail;
     struct follow follow[INPHASE_MAX_CHANNELS];
+    struct park park;            /* its path at the end of a run */
 
     /* rest, and the stop that is owed: cycle thread */
     bool commanded;              /* ever: a command was written */

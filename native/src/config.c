@@ -104,6 +104,32 @@ static bool workspace_holds(const struct inphase_workspace *workspace, uint32_t 
     return true;
 }
 
+/* a path is of positions within the range, and takes a bounded time */
+static bool park_holds(const struct inphase_actuator_config *actuator)
+{
+    const struct inphase_park *park = actuator->park;
+
+    if (!park)
+        return true;
+    if (actuator->limits[0].mode != INPHASE_MODE_POSITION || park->points < 1 ||
+        park->points > INPHASE_MAX_PARK || park->longest_ns <= 0 ||
+        park->longest_ns > INPHASE_PARK_LONGEST_NS)
+        return false;
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        const struct inphase_limits *limits = &actuator->limits[c];
+
+        if (!(park->velocity[c] > 0 && park->velocity[c] <= limits->velocity))
+            return false;
+        for (uint32_t i = 0; i < park->points; i++) {
+            double point = park->point[i * actuator->channels + c];
+
+            if (!(point >= limits->low && point <= limits->high))
+                return false;
+        }
+    }
+    return true;
+}
+
 /* for a worker's actuator the encoding is that of the guard's stop, if it has one */
 static bool stop_holds(const struct inphase_actuator_config *actuator)
 {
@@ -209,6 +235,7 @@ bool config_holds(const struct inphase_config *config)
             isinf(a->rest_speed) ||
             a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !encoding_holds(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
+            !park_holds(a) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)

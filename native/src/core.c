@@ -28,6 +28,7 @@
 #include "limiter.h"
 #include "mailbox.h"
 #include "packet.h"
+#include "park.h"
 #include "post.h"
 #include "relaxed.h"
 #include "relay.h"
@@ -156,6 +157,7 @@ static int make_actuator(struct inphase_core *core, uint32_t index,
     actuator->rest_sequence = -1;
     actuator->rest_from_ns = INPHASE_ABSENT;
     follow_begin(actuator);
+    park_make(&actuator->park, config->park, config->channels, (double)core->period_ns * 1e-9);
     for (uint32_t c = 0; c < config->channels; c++) {
         atomic_init(&actuator->holds[c], NAN);
         if (inphase_limiter_make(&actuator->limiter[c], &config->limits[c],

@@ -96,6 +96,7 @@ struct inphase_core {
     int32_t overrun_level;
     int64_t overran;             /* grid points left out by this cycle's wake */
     int64_t stop_cycle;          /* first cycle of the final ramp; -1: not stopping */
+    int64_t parked_cycle;        /* last cycle in which an actuator was on its way to park */
 
     /* states; cycle thread */
     bool is_live;                /* armed at least once; nothing is written before */
@@ -124,6 +125,7 @@ struct inphase_core {
     _Atomic uint64_t latch_request; /* likewise; taken back to 0 */
     _Atomic uint32_t arm_requests, arm_withdrawn, policy_gone;
     _Atomic uint32_t arm_estops; /* emergency stops that the last request to arm knows of */
+    _Atomic uint32_t hurried;    /* 1: nothing parks any more */
     _Atomic uint32_t estop_request; /* INPHASE_ESTOP_LOCAL or _CLIENT; taken back to 0 */
     _Atomic uint32_t beats;      /* of the supervisor; 0: it is not watched */
     uint32_t arm_seen, beats_seen;

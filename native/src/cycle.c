@@ -26,6 +26,7 @@
 #include "device.h"
 #include "guard.h"
 #include "lateness.h"
+#include "park.h"
 #include "realtime.h"
 #include "relaxed.h"
 #include "relay.h"
@@ -55,6 +56,7 @@ void cycle_begin(struct inphase_core *core)
 static bool stop_is_complete(struct inphase_core *core)
 {
     struct state *state = core->state;
+    int64_t since;
     uint64_t stop;
 
     if (core->is_over)
@@ -67,12 +69,13 @@ static bool stop_is_complete(struct inphase_core *core)
     if (stop == INPHASE_REASON_NONE)
         return false;
 
-    /* the ramp begins once, and has a bounded time */
+    /* the ramp begins once; it has a bounded time, and so has a park before it */
     if (!is_stopping(core)) {
         state_stop(core, (uint32_t)(stop >> 32), (uint32_t)stop);
         return false;
     }
-    return core->told_stop || (core->cycle - core->stop_cycle) * core->period_ns > STOP_NS;
+    since = core->stop_cycle > core->parked_cycle ? core->stop_cycle : core->parked_cycle;
+    return core->told_stop || (core->cycle - since) * core->period_ns > STOP_NS;
 }
 
 /* Sleep to the grid point of this cycle. A wake that is late by a period or more goes on to the
@@ -365,8 +368,12 @@ static void stage_state(struct inphase_core *core)
     state_grant(core);
 
     /* the frame that tells the end of a stop is the last one */
-    core->told_stop = is_stopping(core) && core->cycle > core->stop_cycle && all_at_rest(core) &&
-                      rest_of_all(core) == REST_KNOWN;
+    if (!is_stopping(core) || core->cycle == core->stop_cycle)
+        return;
+    if (park_goes_on(core))
+        core->parked_cycle = core->cycle;
+    else
+        core->told_stop = all_at_rest(core) && rest_of_all(core) == REST_KNOWN;
 }
 
 /* complete the frame of this cycle and publish it */

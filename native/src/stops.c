@@ -23,11 +23,12 @@
 
 enum source { KEYS, SIGNALS, LINE, END, SOURCES };
 
-/* constant after the start, except for `source`, which is the thread's */
+/* constant after the start, except for `source` and `signals`, which are the thread's */
 struct inphase_stops {
     inphase_core *core;
     struct pollfd source[SOURCES]; /* fd -1: there is none, or it has ended */
     int told_fd;
+    uint32_t signals;              /* SIGINT, SIGQUIT and SIGTERM so far; the thread's */
     int end_fd;                    /* an eventfd: readable once the thread is to end */
     pthread_t thread;
 };
@@ -75,10 +76,15 @@ static bool take_signals(struct inphase_stops *stops)
 
     for (ssize_t i = 0; i < count; i++) {
         switch (number[i]) {
-        case SIGHUP:
         case SIGINT:
         case SIGQUIT:
         case SIGTERM:
+            /* a second one shortens a park; a closed terminal is often told twice */
+            if (stops->signals++)
+                inphase_core_hurry(stops->core);
+            inphase_core_stop(stops->core, INPHASE_REASON_SIGNAL, number[i]);
+            break;
+        case SIGHUP:
             inphase_core_stop(stops->core, INPHASE_REASON_SIGNAL, number[i]);
             break;
         case SIGUSR1:

@@ -331,6 +331,16 @@ class Drives(Driver):
                 self._data.send(node, *self._power.standing_command(node))
             self._data.let_commands_pass()
 
+    @property
+    def has_brakes(self) -> bool:
+        """As the schedule says it: a drive does not tell its motor's brake (CiA 402-2)."""
+        return self.options.brakes
+
+    def torque(self) -> tuple[bool | None, ...]:
+        """By the drives' statuswords. None of one that holds now, and may let go after `close`: its
+        heartbeat ends then, and its quick stop does not end in holding (605Ah)."""
+        return tuple(self._power.torque(node) for node in self.options.nodes)
+
     def goals(self) -> tuple[float, ...]:
         """The targets of the drives, in rad."""
         return self._power.goals

@@ -40,6 +40,8 @@ class DriveOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """how long after `enable` the first cycle may take to come, before the drives stop again"""
     stop_ms: Annotated[int, Meta(ge=1, le=60_000)] = 2_000
     """how long a quick stop may take"""
+    brakes: bool = False
+    """the drives close brakes that hold every joint, when they take the motor's power away"""
     start_position: float | list[float] = 0.0
     """where the simulated twin starts, rad"""
 

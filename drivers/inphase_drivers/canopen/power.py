@@ -288,6 +288,17 @@ class Power:
         self._command(node, od.SHUTDOWN, od.READY)
         self._command(node, od.SWITCH_ON, od.SWITCHED_ON)
 
+    def torque(self, node: int) -> bool | None:
+        """A motor has power, and keeps it without our heartbeat; None: that is not known."""
+        nodes = self._nodes
+        try:
+            if self._state(node) not in _HOLDS:
+                return False if self._state(node) not in _POWERED else None
+            option = nodes.get(node, od.QUICK_STOP_OPTION, absent=0)
+            return True if option in od.STAYS_AFTER_QUICK_STOP else None
+        except DeviceError:
+            return None
+
     # ---- disable -------------------------------------------------------------------------
 
     def disable(self) -> None:

@@ -21,6 +21,7 @@ from inphase.plan.plan import Plan
 from inphase.plan.timing import SampleTiming, spread_ns
 from inphase.policy import turn
 from inphase.schedule import Schedule, import_by_name, loader, timing_model
+from inphase.schedule.motion import park_times
 from inphase.schedule.rules.classifier_rules import as_policy
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Report:
             "acquired_spread_ns": spread_ns(self.plan.timings),
             "world": self.world,
             "stops": [_stop_facts(self.plan, actuator) for actuator in self.plan.actuators],
+            "longest_stop_ns": park_times.longest_stop_ns(self.plan.schedule),
             "notes": self.notes,
             "machine": [
                 {
@@ -104,6 +106,7 @@ class Report:
             _rings(plan),
             size,
             *stops,
+            *([Text(_describe_longest(plan))] if plan.actuators else []),
             *world,
             machine,
             *notes,
@@ -142,6 +145,16 @@ def _describe_stop(facts: dict[str, Any]) -> str:
     return (
         f"{facts['name']} is stopped when the runtime is gone by: {' and '.join(by) or 'nothing'}"
     )
+
+
+def _describe_longest(plan: Plan) -> str:
+    """The time that a stop takes at most, and the rests that it ends in."""
+    longest_s = park_times.longest_stop_ns(plan.schedule) / 1e9
+    rests = [
+        f"{one.name}: {'park, then ' * (one.schedule.park is not None)}{one.schedule.on_stop}"
+        for one in plan.actuators
+    ]
+    return f"the longest stop takes {longest_s:.3g} s; it ends in: {', '.join(rests)}"
 
 
 def _devices(plan: Plan) -> Any:

@@ -21,7 +21,9 @@ from inphase.frames.record_layout import STATUSES
 from inphase.plan.actuator_plan import ActuatorPlan
 from inphase.plan.feedback import FEEDBACK_KINDS
 from inphase.plan.plan import EstopPlan, Plan
-from inphase.schedule.tables import Policy, Workspace
+from inphase.schedule.motion import park_times
+from inphase.schedule.motion.workspace import Workspace
+from inphase.schedule.tables import Actuator, Policy
 
 _PAGE = 4096
 
@@ -227,7 +229,7 @@ def _actuator(
         "worker": actuator.home != "cycle",
         "watchdog": _watchdog(actuator.spec.watchdog),
         "guarded": actuator.stops_itself,
-        "off_on_estop": actuator.schedule.on_estop == "off",
+        "off_on_estop": actuator.schedule.on_estop == "limp",
         "max_hold_ns": actuator.schedule.max_hold_ns(period_ns),
         "handover_ns": actuator.schedule.handover_ns,
         "coasts": actuator.schedule.on_miss == "coast",
@@ -235,6 +237,7 @@ def _actuator(
         "rest_speed": actuator.schedule.rest_speed,
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),
+        "park": _park(actuator.schedule, period_ns, keep),
         # of a device the driver says it, as it is enabled
         "start": ffi.NULL if lockstep is None else start_positions(actuator, index, keep, lockstep),
         "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
@@ -288,4 +291,22 @@ def _workspace(workspace: Workspace | None, keep: list[Any]) -> Any:
         },
     )
     keep += [joints, made]
+    return made
+
+
+def _park(actuator: Actuator, period_ns: int, keep: list[Any]) -> Any:
+    """struct inphase_park; NULL: there is none."""
+    park = actuator.park
+    if park is None:
+        return ffi.NULL
+    made = ffi.new(
+        "struct inphase_park *",
+        {
+            "points": len(park.path),
+            "point": doubles([at for point in park.path for at in point], keep),
+            "velocity": doubles(park_times.velocities(actuator, park), keep),
+            "longest_ns": park_times.longest_ns(actuator, park, period_ns),
+        },
+    )
+    keep.append(made)
     return made

@@ -37,6 +37,21 @@ FAULTS = {
 _answer_turn = lib.inphase_core_answer_turn  # looked up once: it is called in every turn
 
 
+PARKS = (
+    "none",
+    "waits",
+    "moves",
+    "done",
+    "hurried",
+    "latched",
+    "feedback",
+    "limits",
+    "time",
+    "refused",
+)
+"""in the order of INPHASE_PARK_*"""
+
+
 class Core:
     """One core. Its opener closes it; `close` stops the cycle thread.
 
@@ -213,6 +228,10 @@ class Core:
         """True if a robot that is latched or stopping is not known to be at rest there."""
         return bool(lib.inphase_core_loose(self._core, actuator) == 1)
 
+    def parked(self, actuator: int) -> str:
+        """How far an actuator is along its path at the end of a run: one of PARKS."""
+        return PARKS[lib.inphase_core_parked(self._core, actuator)]
+
     # ---- motion: STATES.md -----------------------------------------------------------------
 
     def arm(self) -> None:
@@ -237,7 +256,7 @@ class Core:
         assert rc == 0, reason
 
     def stop(self, reason: int, detail: int = 0) -> None:
-        """Ramp, then end. The first reason stays."""
+        """Ramp, park what has a path, then end. The first reason stays."""
         lib.inphase_core_stop(self._core, reason, detail)
 
     # ---- what the core is told of others ---------------------------------------------------

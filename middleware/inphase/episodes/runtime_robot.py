@@ -97,10 +97,18 @@ class RuntimeRobot(Robot):
     def _moves(self, device: str) -> bool:
         return any(a.device == device for a in self._schedule.actuator.values())
 
+    def _goes_off(self, device: str) -> bool:
+        """True if the end of a run takes its power away: a park has reached its end before."""
+        rested = (self._child.line.summary or {}).get("actuators", {})
+        for name, one in self._schedule.actuator.items():
+            if one.device == device and one.on_stop != "hold":
+                park = rested.get(name, {}).get("rest", {}).get("park", "waits")
+                return one.park is None or one.on_stop == "brake" or park == "done"
+        return False
+
     def _end_guests(self) -> None:
-        off = {a.device for a in self._schedule.actuator.values() if a.on_stop == "off"}
         for guest in self._guests:
-            if guest.device in off and not self._observe:
+            if self._goes_off(guest.device) and not self._observe:
                 try:
                     guest.ask("disable")
                 except errors.DeviceError as error:

@@ -331,7 +331,8 @@ EXIT_CODES = {
         "the last lines of the run name the reason",
     ),
     "8": Meaning(
-        "motion is latched at the end, or an actuator is not known to be at rest",
+        "motion is latched at the end. Or an actuator is not known to be at rest, or not in its "
+        "declared rest",
         "the last lines of the run name the reason",
     ),
     "9": Meaning("messages in another format", "use the same version on both sides"),

@@ -41,6 +41,8 @@ def check(inspection: Inspection, declared: Declarations) -> None:
 
 def _check_actuator(inspection: Inspection, declared: Declarations, name: str) -> None:
     inspection.apply(_check_workspace, declared, name)
+    inspection.apply(_check_park, declared, name)
+    inspection.apply(_check_brake, declared, name)
     for key in ("feedback", "feedback_velocity", "feedback_effort"):
         inspection.apply(_check_feedback_field, declared, name, key)
     for rule in (
@@ -214,6 +216,29 @@ def _check_workspace(
             f"actuator.{name}.workspace.joints",
             f"{len(actuator.workspace.joints)} joints, and device {actuator.device!r} has {count} "
             f"channels; give at most one per channel, in their order",
+        )
+
+
+def _check_park(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
+    """A path has a position per channel of the device."""
+    actuator, count = schedule.actuator[name], declared.actuators[name].channels
+    for index, point in enumerate(() if actuator.park is None else actuator.park.path):
+        if len(point) != count:
+            yield schedule.fault(
+                f"actuator.{name}.park.path[{index}]",
+                f"{len(point)} positions, and device {actuator.device!r} has {count} channels; "
+                f"give one per channel",
+            )
+
+
+def _check_brake(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
+    """Only a device with brakes rests in them."""
+    actuator = schedule.actuator[name]
+    if actuator.on_stop == "brake" and not declared.drivers[actuator.device].has_brakes:
+        yield schedule.fault(
+            f"actuator.{name}.on_stop",
+            f'device {actuator.device!r} says of no brakes that hold it; give "hold", or "limp" '
+            f"where nothing can fall. The key brakes = true says it of CiA 402 drives",
         )
 
 

@@ -308,6 +308,11 @@ class Devices:
     # ---- power -----------------------------------------------------------------------------
 
     @property
+    def actuators(self) -> list[int]:
+        """All of these devices."""
+        return [link.actuator for link in self.links if link.actuator is not None]
+
+    @property
     def powered(self) -> list[int]:
         """Actuators that were enabled, and are not known to have been switched off since."""
         return [
@@ -332,6 +337,14 @@ class Devices:
         if link.reopening or core.lost(link.index):
             link.open_once_more()
         link.disable()
+
+    def torque(self, core: Core, actuator: int) -> tuple[bool | None, ...]:
+        """Per channel, read from the device after the cycle thread has ended; empty: not known.
+        Raises DeviceError."""
+        link = self._link_of(actuator)
+        if not link.is_open() or link.reopening or core.lost(link.index):
+            return ()
+        return link.call("torque", link.driver.torque)
 
     def tell_faults(self) -> None:
         """After the cycle thread has ended: say what the devices say of themselves."""

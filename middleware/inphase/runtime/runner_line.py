@@ -87,7 +87,7 @@ class RunnerChild:
         self.line.close()
         self._stops.close()
         try:
-            self._process.wait(_STOP_S)
+            self._process.wait(_STOP_S + self.line.stop_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -102,6 +102,8 @@ class RunnerLine:
         self._say = say
         self.said = ""
         """the newest message for a person"""
+        self.stop_s = 0.0
+        """the longest stop of its robot, once it has said so"""
         self.fds: list[int] = []
         """parts of the store that came, whoever takes them closes them"""
         self.summary: dict[str, Any] | None = None
@@ -119,7 +121,7 @@ class RunnerLine:
         TimeoutError."""
         while True:
             try:
-                event = self._events.get(timeout=_ANSWER_S)
+                event = self._events.get(timeout=_ANSWER_S + self.stop_s)
             except queue.Empty as error:
                 raise TimeoutError(f"the runtime does not answer: no {wanted!r} came") from error
             if event is None:
@@ -157,6 +159,8 @@ class RunnerLine:
             self.said = event["text"]
             self._say(self.said)
             return
+        if event["event"] == "store":
+            self.stop_s = event["stop_s"]
         if event["event"] == "summary":
             self.summary = event["summary"]
         self._events.put(event)

@@ -24,6 +24,7 @@ from inphase.runtime.requests.signals import signals_stop
 from inphase.runtime.run_options import RunOptions
 from inphase.runtime.runtime import Runtime
 from inphase.schedule import Schedule
+from inphase.schedule.motion import park_times
 from inphase.schedule.simulation_tables import Page
 
 _SEND_S = 30.0  # as long as a Runner waits for an answer
@@ -89,7 +90,9 @@ def _serve(line: _Line, stop_fd: int, described: Schedule, options: RunOptions) 
             runtime.prepare()
             assert runtime.core is not None
             guests = runtime.guests
-            line.send(runtime.client_fds, event="store", path=runtime.name.path, guests=guests)
+            stop_s = park_times.longest_stop_ns(described) / 1e9
+            facts: dict[str, Any] = {"path": runtime.name.path, "stop_s": stop_s}
+            line.send(runtime.client_fds, event="store", guests=guests, **facts)
             is_waited_for = options.client_policy or guests
             if is_waited_for and line.receive() is None:  # `ready`
                 return RuntimeFault.exit_code

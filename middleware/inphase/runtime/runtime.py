@@ -49,12 +49,13 @@ from inphase.runtime.words.notices import Notices
 from inphase.runtime.workers import opened
 from inphase.runtime.workers.worker_supervisor import Workers
 from inphase.schedule import Schedule
+from inphase.schedule.motion import park_times
 from inphase.world.world_process import WorldProcess
 
 _TICK_S = 0.05
 _STOP_KEYS = " eE"
 _WORLD_GONE_S = 0.2  # in which the frames say that its devices are OFFLINE; then the run ends
-_JOIN_NS = 3_000_000_000
+_JOIN_NS = 2_000_000_000  # beyond the longest stop
 
 
 class Runtime:
@@ -177,11 +178,10 @@ class Runtime:
         return self.plan.schedule
 
     def _make_core(self) -> None:
-        described = self.schedule
         if self.options.debug_hold:
             self.plan = held(self.plan)
         epoch = store.new_epoch()
-        path = store_names.path_of(described.name, epoch)
+        path = store_names.path_of(self.schedule.name, epoch)
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         self.core = Core(
             self.plan,
@@ -217,8 +217,8 @@ class Runtime:
         if self._stop is not None:  # asked for before there was a core
             self.stop(*self._stop)
         fds = [self.core.segment.fd, *self._workers.rings]
-        group = group_of(described)
-        self.name = store_names.Name(described.name, epoch, fds, -1 if group is None else group)
+        group = group_of(self.schedule)
+        self.name = store_names.Name(self.schedule.name, epoch, fds, -1 if group is None else group)
         self._undo.callback(self.name.close)
         self.reader = store.Reader(self.name.path)
         self._undo.callback(self.reader.close)
@@ -228,7 +228,8 @@ class Runtime:
         """Those who look after a part of the run each."""
         assert self._devices is not None and self._workers is not None
         plan, path, events = self.plan, self.name.path, self.events
-        self._power = Power(plan, core, [self._devices, self._workers], events.tell)
+        observes, tell = self.options.observe, events.tell
+        self._power = Power(plan, core, [self._devices, self._workers], tell, observes=observes)
         self._arming = Arming(
             plan,
             core,
@@ -237,7 +238,7 @@ class Runtime:
             workers=self._workers,
             events=events,
             say=self.say,
-            observes=self.options.observe,
+            observes=observes,
         )
         self._guard = GuardSupervisor(
             plan,
@@ -314,8 +315,7 @@ class Runtime:
 
     def start(self) -> None:
         """Start the processes, enable the devices, start the cycle."""
-        assert self.core is not None
-        assert self._devices is not None and self._workers is not None
+        assert self.core is not None and self._devices is not None and self._workers is not None
         assert self._lines is not None and self._guard is not None
         self._clients.start(self.name.path, self._page.fd)
         self._recorder.start(self._children, self.name.path)
@@ -339,9 +339,8 @@ class Runtime:
 
     def tend(self, also: list[int] | None = None) -> list[int]:
         """Wait a moment or for something to happen, and see to it. Which of `also` are readable."""
-        assert self.core is not None and self.reader is not None
-        assert self._devices is not None and self._workers is not None
-        assert self._stops is not None and self._guard is not None
+        assert self.core is not None and self.reader is not None and self._stops is not None
+        assert self._devices is not None and self._workers is not None and self._guard is not None
         assert self._host_counts is not None and self._notices is not None
         assert self._attribution is not None
         self.core.beat()
@@ -432,9 +431,9 @@ class Runtime:
 
     def finish(self) -> dict[str, Any]:
         """After the cycle has ended: switch off what is to be off, and sum up."""
-        assert self.core is not None and self.reader is not None
+        assert self.core is not None and self.reader is not None and self._power is not None
         assert self._host_counts is not None and self._notices is not None
-        assert self._power is not None and self._attribution is not None
+        assert self._attribution is not None
         self._host_counts.count()
         self._attribution.end()
         self._notices.latch()
@@ -442,8 +441,9 @@ class Runtime:
         if REASONS[self._notices.latched] == "device" and self._devices is not None:
             self._devices.tell_faults()
         self._notices.end(simulated=self.options.simulate)
-        policy_end = self._policy.end if self._policy is not None else None
-        result = summary.make(self.plan, self.reader, policy_end, self.mailbox)
+        how = self._policy.end if self._policy is not None else None
+        result = summary.make(self.plan, self.reader, how, self.mailbox)
+        self._power.tell_rests(result["actuators"])
         result |= {"late": self._attribution.sum_up()} | self._recorder.finish()
         shortfalls = summary.shortfalls(result)
         for text in shortfalls:
@@ -455,7 +455,7 @@ class Runtime:
         """End everything that was started, in bounded time; always callable."""
         if self.core is not None and not self.over:
             self.stop("request")
-            self.core.ended(_JOIN_NS)
+            self.core.ended(_JOIN_NS + park_times.longest_stop_ns(self.schedule))
         if self._power is not None:
             self._power.end()
         if self._guard is not None:

@@ -14,6 +14,7 @@ from inphase.frames.record_layout import ABSENT, HISTOGRAMS, REASONS, STATES
 from inphase.frames.store import Reader, Segment
 from inphase.plan.plan import Plan
 from inphase.policy import sandbox
+from inphase.runtime.words import rest_words
 
 _PHASES = ("wake", "trigger", "read", "act")
 INFERENCE = "inference_ns"
@@ -190,7 +191,8 @@ def exit_code(result: dict[str, Any]) -> int:
 
     10 the simulated world ended; 11 the guard stopped the emulated robot of a frozen runtime;
     8 an actuator is not known to be at rest; 128 + signal; 6 overruns; 7 the policy ended;
-    8 motion is latched; 7 no command was accepted, in the whole run or in its last second;
+    8 motion is latched, or an actuator is not in its declared rest;
+    7 no command was accepted, in the whole run or in its last second;
     3 a sensor was never FRESH in a run of a second or more, or a joint never followed its commands;
     12 something is missing in its recording;
     0 done, or asked to stop.
@@ -206,6 +208,7 @@ def exit_code(result: dict[str, Any]) -> int:
         (reason == "overrun", EXIT_OVERRUN),
         (result["policy"]["ended"], EXIT_POLICY),
         (result["latched"], EXIT_LATCHED),
+        (rest_words.missed(result), EXIT_LATCHED),
         (_is_unanswered(result), EXIT_POLICY),
         (_never_fresh(result), DeviceError.exit_code),
         (_never_followed(result), DeviceError.exit_code),
@@ -249,7 +252,7 @@ def shortfalls(result: dict[str, Any]) -> list[str]:
             f"{travel['measured'][channel]:.3g}; look if it is blocked, if its torque is on, and "
             f"if its id and its feedback are those of this joint"
         )
-    return texts
+    return texts + rest_words.shortfalls(result)
 
 
 def _is_unanswered(result: dict[str, Any]) -> bool:

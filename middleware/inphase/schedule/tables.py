@@ -10,6 +10,8 @@ from msgspec import Meta
 
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import channels, document, toml_position
+from inphase.schedule.motion.park import Park
+from inphase.schedule.motion.workspace import Workspace
 from inphase.schedule.network_tables import ImageInput, Normalise, PolicyServer
 from inphase.schedule.simulation_tables import Knob, Page, Task, Timing, WorldTable
 from inphase.schedule.table import Table
@@ -21,8 +23,6 @@ Numbers = float | list[float]
 """A number for all channels, or one per channel; read it with `Schedule.numbers`."""
 Pairs = list[float | list[float]]
 """A pair for all channels, or one pair per channel; read it with `Schedule.pairs`."""
-Vector = tuple[float, float, float]
-"""x, y and z."""
 Status = Literal["FRESH", "HELD", "LATE", "MISSING", "FROZEN", "INVALID", "OFFLINE", "RECOVERING"]
 """A sample's status; middleware/SENSORS.md has the table."""
 
@@ -247,31 +247,6 @@ class Limits(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Least time from one change of a switch to the next."""
 
 
-class Joint(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One joint of a chain, in the pose in which all positions are 0 and all frames parallel to the
-    base's."""
-
-    axis: Vector
-    """Axis that the joint turns about, or moves along; its length does not matter."""
-    translation: Vector = (0.0, 0.0, 0.0)
-    """Place of the joint from the joint before it, in m."""
-    kind: Literal["revolute", "prismatic"] = "revolute"
-    """Its motion: about the axis, or along it."""
-
-
-class Workspace(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The box that the tool's point stays in, and the chain up to there."""
-
-    low: Vector
-    """Lowest corner of the box, in m, in the base's frame."""
-    high: Vector
-    """Highest corner of the box."""
-    joints: Annotated[list[Joint], Meta(min_length=1)]
-    """The chain, from the base on: the joints of the actuator's first channels."""
-    tool: Vector = (0.0, 0.0, 0.0)
-    """The tool's point, from the last joint, in m."""
-
-
 class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """A device that takes commands."""
 
@@ -305,10 +280,13 @@ class Actuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ("coast")."""
     rest_speed: Annotated[float, Meta(gt=0, le=1e6)] = 0.05
     """Below this speed of its feedback it is at rest, in rad/s or m/s."""
-    on_stop: Literal["hold", "off"] = "hold"
-    """At the end of a run it is held, or switched off."""
-    on_estop: Literal["ramp", "off"] = "ramp"
-    """After the ramp of an emergency stop it is held, or switched off."""
+    on_stop: Literal["hold", "brake", "limp"] = "hold"
+    """Its rest at the end of a run, after `park` if it has one: held; without power, in its brakes;
+    or without power. A park that did not reach its end leaves no joint limp: it holds."""
+    on_estop: Literal["ramp", "limp"] = "ramp"
+    """After the ramp of an emergency stop it is held, or left without power."""
+    park: Park | None = None
+    """A path to go along at the end of a run, in position mode. Left out: it stops where it is."""
 
     @property
     def handover_ns(self) -> int:

@@ -1,15 +1,17 @@
 """A systemd unit that serves robots: with the rights that a cycle needs, and time for its ramp."""
 
 import getpass
+import math
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from inphase.schedule import Schedule
+from inphase.schedule.motion import park_times
 
 _STOP_S = 20
-"""more than the longest ramp (2 s) and the ends of all processes after it"""
+"""for the ends of all processes, after the longest stop of each robot"""
 
 
 def unit_of(schedules: Sequence[Schedule], arguments: Sequence[str]) -> str:
@@ -21,6 +23,7 @@ def unit_of(schedules: Sequence[Schedule], arguments: Sequence[str]) -> str:
     command = [str(Path(sys.executable)), "-m", "inphase", "serve", *paths, *arguments]
     line = " ".join(shlex.quote(one).replace("%", "%%") for one in command)
     names = ", ".join(one.name for one in schedules)
+    stop_s = _STOP_S + sum(math.ceil(park_times.longest_stop_ns(one) / 1e9) for one in schedules)
     return f"""[Unit]
 Description=inphase: {names}
 Wants=network-online.target
@@ -34,9 +37,9 @@ Restart=on-failure
 # the cycle thread: real-time priority, and memory that stays
 LimitRTPRIO=95
 LimitMEMLOCK=infinity
-# SIGTERM to the service alone: it ramps its robots and ends what it started
+# SIGTERM to the service alone: it ramps its robots, parks them and ends what it started
 KillMode=mixed
-TimeoutStopSec={_STOP_S}
+TimeoutStopSec={stop_s}
 # sockets of this host: for the same user, with XDG_RUNTIME_DIR=/run/inphase
 RuntimeDirectory=inphase
 RuntimeDirectoryMode=0700

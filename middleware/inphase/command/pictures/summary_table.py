@@ -9,7 +9,7 @@ from rich.text import Text
 from inphase.command.screen import table
 from inphase.frames.record_layout import HISTOGRAMS
 from inphase.runtime.summary import ANSWERS, INFERENCE
-from inphase.runtime.words import late_words
+from inphase.runtime.words import late_words, rest_words
 from inphase.schedule.duration import tenths_of_us
 
 _SAID = 4
@@ -18,15 +18,18 @@ _GRADES = {"good": "bold green", "fair": "bold yellow", "not good": "bold red"}
 
 
 def render(result: dict[str, Any]) -> Any:
-    """A rich renderable of a summary: what happened, distributions in us, the worst cycles, and
-    the verdict as its last lines."""
+    """A rich renderable of a summary: what happened, distributions in us, the worst cycles, the
+    verdict, and last the rest of each actuator."""
     parts: list[Any] = [_head(result), _distributions(result), _samples(result)]
     parts.append(_statuses(result))
     if any(result.get("late", {}).get("causes", {}).values()):
         parts.append(_late(result["late"]))
     if result["worst"]:
         parts.append(_worst(result))
-    return Group(*parts, _verdict(result["verdict"]))
+    parts.append(_verdict(result["verdict"]))
+    if rest := rest_words.line(result):
+        parts.append(Text(rest))
+    return Group(*parts)
 
 
 def _verdict(verdict: list[str]) -> Text:

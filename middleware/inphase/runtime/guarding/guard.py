@@ -218,6 +218,7 @@ def _describe(note: dict[str, Any]) -> str:
         text += f"; {device['device']} was sent its stop {device['sent']} times"
         if device["sent"]:
             text += f", first {note['first_ns'] / 1e6:.2f} ms after it was noticed"
+            text += ", and rests as that stop leaves it; its torque was not read back"
         if device["errno"]:
             text += f", last trouble: {os.strerror(device['errno'])}"
     return text

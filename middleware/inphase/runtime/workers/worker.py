@@ -182,6 +182,11 @@ class Worker:
             self._driver.enable()
             return self._driver.goals()
 
+    def torque(self) -> tuple[bool | None, ...]:
+        """`Driver.torque`. Raises DeviceError."""
+        with self._call("torque"):
+            return self._driver.torque() if self._is_open else ()
+
     def disable(self) -> None:
         """Make the actuator stop following commands; a device that is away is tried to be opened
         for it. Raises DeviceError."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import math
 import socket
 
 from inphase.errors import DeviceError
@@ -12,7 +13,8 @@ ANSWER_BYTES = 4096
 
 
 class WorkerControl:
-    """The supervisor's line to a worker: it asks for `enable` and `disable`, between two turns."""
+    """The supervisor's line to a worker: it asks for `enable`, `disable` and `torque`, between two
+    turns."""
 
     def __init__(self, fd: int) -> None:
         self._socket = socket.socket(fileno=fd)
@@ -45,6 +47,8 @@ class WorkerControl:
                 goals = worker.enable()
             elif what == "disable":
                 worker.disable()
+            elif what == "torque":
+                goals = tuple(math.nan if one is None else float(one) for one in worker.torque())
         except DeviceError as error:
             self._answer(f"{number} {error}")
             return

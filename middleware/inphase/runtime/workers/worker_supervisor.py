@@ -5,6 +5,7 @@ its numbers. A worker in the user's own process (home `thread`) ends with that p
 """
 
 import contextlib
+import math
 import os
 import socket
 import time
@@ -135,6 +136,12 @@ class WorkerLink:
         """Have the driver disable its actuator, which verifies that. Raises DeviceError."""
         self._ask("disable")
         self.is_powered = False
+
+    def torque(self) -> tuple[bool | None, ...]:
+        """Per channel; empty: not known, as in the process of a guest. Raises DeviceError."""
+        if self._thread is None and self._asking is None:
+            return ()
+        return tuple(None if math.isnan(one) else one > 0 for one in self._ask("torque"))
 
     def start_if_gone(self) -> None:
         """At the end of a run: a worker that ended is needed once more. Raises RuntimeFault."""
@@ -347,6 +354,11 @@ class Workers:
     # ---- power -----------------------------------------------------------------------------
 
     @property
+    def actuators(self) -> list[int]:
+        """All of these workers."""
+        return [link.actuator for link in self.links if link.actuator is not None]
+
+    @property
     def powered(self) -> list[int]:
         """Actuators that were enabled, and are not known to have been switched off since; those of
         guests are switched off where they are."""
@@ -364,6 +376,10 @@ class Workers:
         Raises DeviceError, RuntimeFault."""
         self._link_of(actuator).start_if_gone()
         self.switch_off(core, actuator)
+
+    def torque(self, core: Core, actuator: int) -> tuple[bool | None, ...]:
+        """Per channel, read by the worker; empty: not known. Raises DeviceError."""
+        return self._link_of(actuator).torque()
 
     def _link_of(self, actuator: int) -> WorkerLink:
         return next(link for link in self.links if link.actuator == actuator)

@@ -29,8 +29,8 @@ class Asking:
         self._line, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
     def ask(self, what: str) -> tuple[float, ...]:
-        """Ask the worker for something, and wait for so long at most; the goals at which the device
-        holds, after `enable`. Raises DeviceError."""
+        """Ask the worker for something, and wait for so long at most; the numbers of its answer.
+        After `enable` they are the goals at which the device holds. Raises DeviceError."""
         self._number += 1
         until_s = time.monotonic() + self._bound_s
         number = answer = ""
@@ -98,7 +98,7 @@ class WorkerThread:
             self._worker.close()
 
     def ask(self, what: str) -> tuple[float, ...]:
-        """Have the driver `enable` or `disable`, between two turns; see `Asking.ask`."""
+        """Have the driver do it, or tell its `torque`, between two turns; see `Asking.ask`."""
         return self._line.ask(what)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from inphase.schedule.document import show
 from inphase.schedule.duration import most_ms
 from inphase.schedule.expected import MEANING
 from inphase.schedule.inspection import Inspection
+from inphase.schedule.motion import park_rules
 from inphase.schedule.rules import limit_rules
 from inphase.schedule.tables import HOLD_NS, Schedule, Status
 
@@ -18,6 +19,7 @@ _MOVES_ON: tuple[Status, ...] = ("FRESH", "HELD", "LATE", "RECOVERING")
 def check(inspection: Inspection) -> None:
     """Apply them to a schedule."""
     limit_rules.check(inspection)
+    park_rules.check(inspection)
     for name in inspection.names("actuator"):
         for key in FEEDBACK:
             inspection.apply(_check_feedback, name, key)

@@ -1,0 +1,1 @@
+"""Tables of an actuator's motion: the box that it stays in, the path that it parks along."""

@@ -1,0 +1,145 @@
+"""Every exit of a run ends in the declared rest, and says in which one."""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from inphase.runtime.words import rest_words
+from peers import until
+from runtimes import Robot, Run, has_ended
+from test_guard import guard_of, notes_of
+
+pytestmark = pytest.mark.real
+
+PATH = [[0.3] * 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6]]
+LIMITS = "[actuator.arm.limits]"
+PARK = (LIMITS, f"[actuator.arm.park]\npath = {PATH}\nvelocity = 2.0\n{LIMITS}")
+SLOW = (LIMITS, f"[actuator.arm.park]\npath = {PATH}\nvelocity = 0.3\n{LIMITS}")
+LIMP = (LIMITS, f'on_stop = "limp"\n{LIMITS}')
+NEAR = 0.02  # rad: how far a servo of the emulator may stand beside its goal
+
+
+@pytest.fixture
+def robot() -> Iterator[Robot]:
+    with Robot() as made:
+        yield made
+
+
+def torque(robot: Robot) -> list[int]:
+    found: list[int] = robot.arm()["torque"]
+    return found
+
+
+def rest_of(summary: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = summary["actuators"]["arm"]["rest"]
+    return found
+
+
+def is_parked(robot: Robot) -> bool:
+    pairs = zip(robot.arm()["position"], PATH[-1], strict=True)
+    return all(abs(here - there) < NEAR for here, there in pairs)
+
+
+def parking(run: Run) -> Run:
+    """Wait until it is on its way along its path: it ramps, and moves away from its rest."""
+    run.frame(lambda frame: "STOPPING" in frame.flags)
+    first = run.frame(lambda frame: "STOPPING" in frame.flags).command["arm"].applied.copy()
+    run.frame(lambda frame: bool(abs(frame.command["arm"].applied - first).max() > 0.05))
+    return run
+
+
+def declared(park: str | None, reached: str, torque: str) -> dict[str, Any]:
+    stated = "limp" if reached == "limp" else "hold"
+    return {"declared": stated, "reached": reached, "park": park, "torque": torque}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["^C", "SIGTERM"])
+def test_a_signal_parks_the_arm_and_then_lets_it_go(robot: Robot, number: signal.Signals) -> None:
+    robot.write(LIMP, PARK)
+    with robot.run() as run:
+        run.moving().signal(number)
+        code, summary = run.end()
+    assert (code, rest_of(summary)) == (128 + number, declared("done", "limp", "off"))
+    assert is_parked(robot)
+    assert torque(robot) == [0] * 6
+    assert rest_words.line(summary) == "rest: arm parked, limp, torque off"
+
+
+def test_an_arm_without_a_path_holds_and_its_torque_is_read_back(robot: Robot) -> None:
+    with robot.run() as run:
+        run.moving().signal(signal.SIGINT)
+        code, summary = run.end()
+    assert (code, rest_of(summary)) == (130, declared(None, "hold", "on"))
+    assert torque(robot) == [1] * 6
+
+
+def test_a_second_signal_in_a_park_holds_and_leaves_nothing_limp(robot: Robot) -> None:
+    robot.write(LIMP, SLOW)
+    with robot.run() as run:
+        run.moving().signal(signal.SIGINT)
+        parking(run).signal(signal.SIGINT)
+        code, summary = run.end()
+    rest = rest_of(summary)
+    assert code == 130
+    assert (rest["declared"], rest["reached"], rest["park"]) == ("limp", "hold", "hurried")
+    assert torque(robot) == [1] * 6
+    assert not is_parked(robot)
+    assert any("a second signal shortened its park" in text for text in summary["events"])
+
+
+def test_a_run_of_so_many_cycles_parks_too(robot: Robot) -> None:
+    robot.write(PARK)
+    with robot.run("--cycles", "100") as run:
+        code, summary = run.end()
+    print(summary["events"])
+    assert (code, rest_of(summary)) == (0, declared("done", "hold", "on"))
+    assert is_parked(robot)
+
+
+def test_an_exception_of_the_policy_ends_in_the_park_of_the_stop_after_it(robot: Robot) -> None:
+    robot.write(LIMP, PARK)
+    sweep = robot.folder / "sweep.py"
+    lines = "        if frame.cycle > 150:\n            raise ValueError('lost')\n"
+    head = "    def __call__(self, frame):\n"
+    sweep.write_text(sweep.read_text().replace(head, head + lines))
+    with robot.run() as run:
+        run.frame(lambda frame: frame.command["arm"].reason == "raised")
+        run.signal(signal.SIGINT)
+        _, summary = run.end()
+    assert rest_of(summary) == declared("done", "limp", "off")
+    assert is_parked(robot)
+
+
+def test_a_killed_runtime_leaves_the_arm_held_by_the_guard_and_says_that_nobody_looked(
+    robot: Robot,
+) -> None:
+    robot.write(LIMP, SLOW)
+    with robot.run() as run:
+        run.moving().signal(signal.SIGINT)
+        guard = guard_of(parking(run))
+        run.signal(signal.SIGKILL)
+        until(lambda: has_ended(guard))
+    assert torque(robot) == [1] * 6
+    assert not is_parked(robot)
+    assert notes_of(robot)
+    with robot.run("--cycles", "1") as run:
+        _, summary = run.end()
+    (told,) = [text for text in summary["events"] if "previous run died" in text]
+    assert "its torque was not read back" in told
+
+
+def test_a_fault_of_a_servo_parks_nothing(robot: Robot) -> None:
+    robot.write(LIMP, PARK)
+    with robot.run() as run:
+        run.moving()
+        robot.arm(fault="close")
+        until(lambda: "is gone" in run.stderr)
+        run.signal(signal.SIGINT)
+        code, summary = run.end()
+    rest = rest_of(summary)
+    assert code == 8
+    assert (rest["park"], rest["reached"], rest["torque"]) == ("refused", "unknown", "unknown")
+    assert torque(robot) == [1] * 6
+    assert "torque not read back" in rest_words.line(summary)
