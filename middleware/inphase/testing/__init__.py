@@ -6,5 +6,14 @@ from inphase.testing.driver_contract import DriverContract
 from inphase.testing.fault_plan import Fault, fault_plan
 from inphase.testing.fixtures import lockstep
 from inphase.testing.peer import Peer
+from inphase.testing.world_contract import WorldContract
 
-__all__ = ["DriverContract", "Fault", "Peer", "assert_same_frames", "fault_plan", "lockstep"]
+__all__ = [
+    "DriverContract",
+    "Fault",
+    "Peer",
+    "WorldContract",
+    "assert_same_frames",
+    "fault_plan",
+    "lockstep",
+]

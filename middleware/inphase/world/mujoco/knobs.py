@@ -170,6 +170,8 @@ class Knobs:
                 int(kinds.mjJNT_HINGE),
                 int(kinds.mjJNT_SLIDE),
             )
+        if key == "forcerange":
+            return bool(self._model.actuator_forcelimited[number])  # else MuJoCo reads it nowhere
         if key in ("kp", "kv"):
             affine = int(self._mujoco.mjtBias.mjBIAS_AFFINE)
             _, spring, damping = -self._model.actuator_biasprm[number][:3]
