@@ -82,7 +82,9 @@
 #define INPHASE_REASON_GUARD 38     /* the guard stopped the devices of this frozen runtime, and
                                        spared it: its robot is emulated */
 #define INPHASE_REASON_LEASE 39     /* nobody holds the lease, or the command is of another one */
-#define INPHASE_REASONS 40
+#define INPHASE_REASON_PACE 40      /* too many packets of the device that paces the cycle were
+                                       missing; detail: device */
+#define INPHASE_REASONS 41
 
 /* who gives a command */
 #define INPHASE_DROVE_NOBODY 0
@@ -122,6 +124,8 @@
 #define INPHASE_FLAG_RAMPING 2048   /* likewise */
 #define INPHASE_FLAG_ESTOP 4096     /* an emergency stop holds, or its input is pressed */
 #define INPHASE_FLAG_STOPPED 8192   /* measured to be at rest, for `reason` of `reason_cycle` */
+#define INPHASE_FLAG_UNPACED 16384  /* a device paces the cycle, and none of its packets belongs to
+                                       this one: the grid is an estimate */
 
 /* flags of an actuator's act */
 #define INPHASE_ACT_WRITTEN 1       /* handed to the device, or to its worker */
@@ -241,7 +245,8 @@ struct inphase_layout {
 
 /* the core's own figures, for the supervisor's live line */
 struct inphase_status {
-    int64_t start_ns;           /* of cycle 0 */
+    int64_t start_ns;           /* of cycle 0; where a device paces the cycle, of a grid through
+                                   the newest cycle: it moves with the device's clock */
     int64_t cycle;              /* last latched */
     int64_t cycles;             /* run, without those of the final ramp */
     int64_t stopping_cycles;    /* of the final ramp */
@@ -261,6 +266,11 @@ struct inphase_status {
     int64_t reason_cycle;       /* in which the reason of the stop came, else that of the latch */
     int64_t epoch;              /* of commands: stops, latches and armings so far */
     uint32_t estops;            /* emergency stops so far: see inphase_core_arm_after */
+    uint32_t paced;             /* 1: the grid lies on that of the device that paces it */
+    int64_t unpaced;            /* cycles with INPHASE_FLAG_UNPACED, before the final ramp */
+    int64_t missed_packets;     /* of them, those that waited for their packet */
+    int64_t pace_drift_ppb;     /* seconds of that device per host second, less one; ABSENT: not
+                                   known */
 };
 
 /* the real-time rights that were requested and granted; errno of each refusal, 0: granted */
@@ -1520,6 +1530,9 @@ struct inphase_config {
     uint32_t observe;           /* 1: never write to an actuator */
     uint32_t has_policy;        /* 0: holding is no miss */
     uint32_t virtual_time;      /* 1: lock step: virtual clock and twins */
+    uint32_t pace_sensor;       /* 1 + the number of the free-running sensor whose packets the grid
+                                   follows, one per cycle; no worker's, no burst. 0: the host's
+                                   clock alone */
     const struct inphase_sensor_config *sensor;
     const struct inphase_actuator_config *actuator;
     struct inphase_policy_timing policy_timing;

@@ -773,6 +773,19 @@ OF_BARE = {
         BARE + QUIET.replace("Quiet", "Torn").replace("port", 'home = "process"\nport'),
         (step("give it a size, or a check of its checksum", "quiet:Torn", "quiet:Quiet"),),
     ),
+    # a device as the clock
+    "a clock that is no device": changed(
+        BARE, "rate_hz = 500", 'rate_hz = 500\nclock = "leg"',
+        step("give one of ", '\nclock = "leg"', '\nclock = "limb"'),
+        step("or remove clock", '\nclock = "limb"', ""),
+    ),
+    "a clock of another rate": Row(
+        (BARE + QUIET.replace("quiet:Quiet", "inphase_drivers.examples:StreamingImu")).replace(
+            "rate_hz = 500", 'rate_hz = 500\nclock = "q"'
+        ),
+        (step("give rate_hz = 1000", "rate_hz = 500", "rate_hz = 1000",
+              "read_deadline_us = 1200\nact_us = 1500", "read_deadline_us = 920\nact_us = 960"),),
+    ),
     "a burst of what is asked": changed(
         BARE, "[sensor.joints]", "[sensor.joints]\nburst = 4",
         step("remove burst", "burst = 4", ""),

@@ -99,7 +99,7 @@ def whole(
     described = robot.schedule
     server = PolicyServer(url="ws://127.0.0.1:8000", observation={})
     policy = structs.replace(described.policy, server=server)
-    cycle = structs.replace(described.cycle, cpu=4095)
+    cycle = structs.replace(described.cycle, cpu=4095, clock="arm")
     plan = replace(robot.plan, schedule=structs.replace(described, policy=policy, cycle=cycle))
     made = summary.make(plan, robot.follower.reader, [], mailbox=mailbox)
     Power(plan, robot.core, [], print).tell_rests(made["actuators"])

@@ -34,6 +34,7 @@ SEES_CORE = {
     "lease.c",
     "lockstep.c",
     "observed.c",
+    "pace.c",
     "park.c",
     "post.c",
     "realtime.c",

@@ -34,8 +34,9 @@ static int64_t device_time(struct sensor *sensor)
     device_ns = (double)(int64_t)((uint64_t)ticks - (uint64_t)sensor->clock_first) *
                 spec->clock_tick_ns;
     if (device_ns > FAR_NS)
-        return (int64_t)FAR_NS;
-    return device_ns < -FAR_NS ? (int64_t)-FAR_NS : (int64_t)device_ns;
+        device_ns = FAR_NS;
+    sensor->clock_ns = device_ns < -FAR_NS ? (int64_t)-FAR_NS : (int64_t)device_ns;
+    return sensor->clock_ns;
 }
 
 static void tell_clock(struct inphase_core *core, const struct sensor *sensor)

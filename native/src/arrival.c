@@ -11,6 +11,7 @@
 #include "burst.h"
 #include "clock.h"
 #include "core.h"
+#include "pace.h"
 #include "packet.h"
 #include "post.h"
 #include "relaxed.h"
@@ -187,7 +188,7 @@ static uint32_t wrong_trigger(const struct inphase_core *core, const struct sens
                               const struct sample *sample)
 {
     bool has_none = sample->cycle == -1 && sample->triggered_ns == INPHASE_ABSENT;
-    int64_t grid_ns;
+    int64_t grid_ns, slack_ns;
 
     /* a free-running sensor has no trigger; a worker may not know it */
     if (sensor->free_running || has_none)
@@ -197,8 +198,12 @@ static uint32_t wrong_trigger(const struct inphase_core *core, const struct sens
     if (sample->cycle < 0 || sample->cycle > core->cycle)
         return INPHASE_STAMP_CYCLE;
     grid_ns = load_i64(&core->state->start_ns) + sample->cycle * core->period_ns;
-    if (sample->triggered_ns < grid_ns || sample->triggered_ns > sample->received_ns ||
-        sample->triggered_ns - grid_ns >= sensor->every * core->period_ns)
+
+    /* a grid that follows a device may have moved since */
+    slack_ns = core->pace.sensor ? core->period_ns / 4 : 0;
+    if (sample->triggered_ns < grid_ns - slack_ns ||
+        sample->triggered_ns > sample->received_ns ||
+        sample->triggered_ns - grid_ns >= sensor->every * core->period_ns + slack_ns)
         return INPHASE_STAMP_TRIGGERED;
     return 0;
 }
@@ -387,6 +392,7 @@ static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct
         forget_trigger(sample);
     else if (sample->acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
         acquire(core, sensor, sample, in_time && sample->cycle == core->cycle);
+    pace_hear(core, sensor, sample->received_ns);
     store_sample(core, sensor, sample);
     if (in_time)
         note_sample(core, sensor, sample);

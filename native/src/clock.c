@@ -10,6 +10,7 @@
 #include "clock.h"
 #include "core.h"
 #include "lateness.h"
+#include "pace.h"
 #include "sensor.h"
 #include "timing.h"
 #include "twin.h"
@@ -49,7 +50,7 @@ static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
         struct sensor *sensor = &core->sensor[i];
 
         core->readable[i] = false;
-        if (!sensor->outstanding || sensor->device->fd < 0 ||
+        if (!(sensor->outstanding || pace_awaits(core, sensor)) || sensor->device->fd < 0 ||
             sensor->receives >= RECEIVES_PER_CYCLE)
             continue;
         asked[count] = sensor;
@@ -62,6 +63,19 @@ static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
         return;
     for (nfds_t i = 0; i < count; i++)
         core->readable[asked[i]->index] = core->poll[i].revents != 0;
+}
+
+static bool monotonic_hear(struct inphase_core *core, const struct sensor *sensor, int64_t time_ns)
+{
+    struct pollfd poll = {.fd = sensor->device->fd, .events = POLLIN};
+    int64_t left = time_ns - inphase_now();
+    struct timespec timeout;
+
+    (void)core;
+    if (left < 0)
+        left = 0;
+    timeout = (struct timespec){.tv_sec = left / 1000000000, .tv_nsec = left % 1000000000};
+    return ppoll(&poll, 1, &timeout, NULL) > 0;
 }
 
 /* the vDSO, no system call */
@@ -85,7 +99,7 @@ static int64_t monotonic_boot(struct inphase_core *core)
 }
 
 const struct clock_ops monotonic_clock = {
-    monotonic_now, monotonic_sleep, monotonic_wait, monotonic_wall, monotonic_boot,
+    monotonic_now, monotonic_sleep, monotonic_wait, monotonic_hear, monotonic_wall, monotonic_boot,
 };
 
 /* The offset only grows: a smaller value was held up while it was read. The first one is the
@@ -207,14 +221,26 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
         if (sensor->outstanding && sensor->receives < RECEIVES_PER_CYCLE &&
             twin_ready_ns(sensor) < until)
             until = twin_ready_ns(sensor);
+        if (pace_awaits(core, sensor) && twin_next_ns(core, sensor) < until)
+            until = twin_next_ns(core, sensor);
     }
     if (core->trace.cycles && until < time_ns)
         advance(core, reply_wake(core, until, time_ns));
     else
         virtual_sleep(core, until);
     for (uint32_t i = 0; i < core->sensors; i++)
-        core->readable[i] = core->sensor[i].outstanding &&
-                            twin_ready_ns(&core->sensor[i]) <= core->virtual_ns;
+        core->readable[i] = pace_awaits(core, &core->sensor[i]) ||
+                            (core->sensor[i].outstanding &&
+                             twin_ready_ns(&core->sensor[i]) <= core->virtual_ns);
+}
+
+/* a simulated device stamps its packets itself, whenever they are read */
+static bool virtual_hear(struct inphase_core *core, const struct sensor *sensor, int64_t time_ns)
+{
+    (void)core;
+    (void)sensor;
+    (void)time_ns;
+    return false;
 }
 
 static int64_t virtual_wall(struct inphase_core *core)
@@ -237,5 +263,5 @@ static int64_t virtual_boot(struct inphase_core *core)
 }
 
 const struct clock_ops virtual_clock = {
-    virtual_now, virtual_sleep, virtual_wait, virtual_wall, virtual_boot,
+    virtual_now, virtual_sleep, virtual_wait, virtual_hear, virtual_wall, virtual_boot,
 };

@@ -1,9 +1,12 @@
 /* The two clocks: the machine's, and virtual time. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "../inphase.h"
+
+struct sensor;
 
 struct clock_ops {
     int64_t (*now)(struct inphase_core *core);
@@ -11,6 +14,8 @@ struct clock_ops {
     /* wait until a device has something to read, or until time_ns; fills each sensor's
        `readable` */
     void (*wait)(struct inphase_core *core, int64_t time_ns);
+    /* wait likewise for one device; false: time_ns has come */
+    bool (*hear)(struct inphase_core *core, const struct sensor *sensor, int64_t time_ns);
     int64_t (*wall)(struct inphase_core *core);
     /* the clock that goes on during a suspension, less this one; too small if the thread was held
        up between the two readings, never too large */

@@ -13,6 +13,7 @@
 #include "device.h"
 #include "gpio.h"
 #include "lateness.h"
+#include "pace.h"
 #include "packet.h"
 #include "relaxed.h"
 #include "sensor.h"
@@ -224,8 +225,10 @@ static bool replies_missing(const struct inphase_core *core)
     for (uint32_t i = 0; i < core->sensors; i++) {
         const struct sensor *sensor = &core->sensor[i];
 
-        if (sensor->outstanding && due_cycle(sensor, sensor->cycle) == core->cycle &&
-            sensor->receives < RECEIVES_PER_CYCLE)
+        if (sensor->receives >= RECEIVES_PER_CYCLE)
+            continue;
+        if ((sensor->outstanding && due_cycle(sensor, sensor->cycle) == core->cycle) ||
+            pace_awaits(core, sensor))
             return true;
     }
     return false;
@@ -306,6 +309,24 @@ static int64_t end_by_silence(struct inphase_core *core, int64_t now_ns, int64_t
     return until_ns;
 }
 
+void begin_pace(struct inphase_core *core)
+{
+    if (!core->pace.sensor)
+        return;
+    begin(core, core->pace.sensor);
+    pace_begin(core);
+}
+
+void sleep_and_hear(struct inphase_core *core, int64_t time_ns)
+{
+    struct sensor *sensor = core->pace.sensor;
+
+    while (sensor && sensor->device->attached && sensor->receives < RECEIVES_PER_CYCLE &&
+           core->clock->hear(core, sensor, time_ns))
+        receive(core, sensor);
+    core->clock->sleep_until(core, time_ns);
+}
+
 void stage_collect(struct inphase_core *core)
 {
     int64_t deadline_ns = core->due_ns + core->read_deadline_ns;
@@ -314,7 +335,8 @@ void stage_collect(struct inphase_core *core)
     /* all sensors, before anything has come */
     core->first_trigger_ns = INPHASE_ABSENT;
     for (uint32_t i = 0; i < core->sensors; i++)
-        begin(core, &core->sensor[i]);
+        if (&core->sensor[i] != core->pace.sensor)
+            begin(core, &core->sensor[i]);
 
     /* until every trigger is out and every wanted reply is in, or the read deadline; the next
        trigger bounds each wait */

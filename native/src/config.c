@@ -215,13 +215,27 @@ static bool estop_holds(const struct inphase_config *config)
     return true;
 }
 
+/* one packet per cycle, which the cycle thread reads itself */
+static bool pace_holds(const struct inphase_config *config)
+{
+    const struct inphase_sensor_config *sensor;
+
+    if (!config->pace_sensor)
+        return true;
+    if (config->pace_sensor > config->sensors)
+        return false;
+    sensor = &config->sensor[config->pace_sensor - 1];
+    return sensor->free_running && !sensor->burst && (!sensor->worker || config->virtual_time);
+}
+
 bool config_holds(const struct inphase_config *config)
 {
     if (config->period_ns < 50000 || config->read_deadline_ns <= 0 ||
         config->act_ns < config->read_deadline_ns || config->act_ns >= config->period_ns ||
         config->devices > INPHASE_MAX_DEVICES || config->sensors < 1 ||
         config->sensors > INPHASE_MAX_SENSORS || config->actuators > INPHASE_MAX_ACTUATORS ||
-        config->frame_depth < 8 || !is_power_of_two(config->frame_depth) || !estop_holds(config))
+        config->frame_depth < 8 || !is_power_of_two(config->frame_depth) ||
+        !estop_holds(config) || !pace_holds(config))
         return false;
     for (uint32_t i = 0; i < config->sensors; i++)
         if (!sensor_holds(config, &config->sensor[i]))

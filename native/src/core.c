@@ -286,6 +286,10 @@ static int fill(struct inphase_core *core, const struct inphase_config *config)
     for (uint32_t i = 0; i < core->sensors && rc == 0 && config->virtual_time; i++)
         if (!twin_holds(core, &core->sensor[i]))
             rc = -EINVAL;
+    if (config->pace_sensor) {
+        core->pace.sensor = &core->sensor[config->pace_sensor - 1];
+        inphase_device_clock_init(&core->pace.clock);
+    }
     if (rc == 0)
         rc = setpoints_make(core, &config->policy_timing);
     if (rc == 0 && config->virtual_time)
@@ -353,6 +357,7 @@ int inphase_core_open(inphase_core **out, const struct inphase_config *config,
     core->statistics = (struct statistics *)(segment->memory + core->layout->statistics_offset);
     put_i64(&core->state->cycle, -1);
     put_i64(&core->state->reason_cycle, -1);
+    put_i64(&core->state->pace_drift_ppb, INPHASE_ABSENT);
     atomic_store_explicit(&core->state->rt_cpu, -1, memory_order_relaxed);
     inphase_segment_publish(segment);
     if (config->virtual_time)

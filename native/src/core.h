@@ -14,6 +14,7 @@
 #include "guard.h"
 #include "handover.h"
 #include "lockstep.h"
+#include "pace.h"
 #include "relay.h"
 #include "sensor.h"
 #include "setpoint.h"
@@ -88,6 +89,7 @@ struct inphase_core {
     struct pollfd poll[INPHASE_MAX_DEVICES];
     bool readable[INPHASE_MAX_SENSORS];
     struct setpoints setpoints;
+    struct pace pace;
     struct handover handover;
     double command[INPHASE_MAX_CHANNELS * INPHASE_MAX_ACTUATORS];
     int64_t acted_cycle, acted_ns, inferred_ns, inference_ns, answered_cycle;

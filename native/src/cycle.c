@@ -5,12 +5,13 @@
    cycle_run, near the end, names them all in their order. Collecting is in collect.c, acting in
    act.c, devices come and go in device.c; the other stages are here.
 
-   System calls per cycle, in order: clock_nanosleep to the due time; per exchange one write and,
-   when its reply is there, one read, and one more where silence ends it; per trigger line two
-   ioctls; one ppoll, and a further one while replies are missing; per worker that posted one
-   preadv2; one futex, which wakes two at most; where anything acts, clock_nanosleep to
-   the act offset, one ioctl per line of the emergency stop, and per actuator one write, or one
-   futex where a worker has it. Everything else is memory.
+   System calls per cycle, in order: clock_nanosleep to the due time, and where a device paces the
+   cycle one ppoll before it, with one read and one ppoll more per packet that comes before it; per
+   exchange one write and, when its reply is there, one read, and one more where silence ends it;
+   per trigger line two ioctls; one ppoll, and a further one while replies are missing; per worker
+   that posted one preadv2; one futex, which wakes two at most; where anything acts,
+   clock_nanosleep to the act offset, one ioctl per line of the emergency stop, and per actuator one
+   write, or one futex where a worker has it. Everything else is memory.
    Each loop is bounded by the number of sensors, channels or grid points, or by the deadline. */
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -26,6 +27,7 @@
 #include "device.h"
 #include "guard.h"
 #include "lateness.h"
+#include "pace.h"
 #include "park.h"
 #include "realtime.h"
 #include "relaxed.h"
@@ -88,10 +90,11 @@ static void sleep_to_grid(struct inphase_core *core)
 
     core->sleeps = 0;
     core->is_latched = false;
+    begin_pace(core);
     for (int tries = 1;; tries++) {
         /* the absolute time of the grid point, and what a fault plan adds to it */
         core->due_ns = start_ns + core->cycle * core->period_ns;
-        core->clock->sleep_until(core, core->due_ns);
+        sleep_and_hear(core, core->due_ns);
         fault = fault_at(core, INPHASE_FAULT_WAKE, 0, core->cycle);
         if (fault)
             core->clock->sleep_until(core, core->due_ns + fault->argument);
@@ -351,6 +354,7 @@ static void stage_status(struct inphase_core *core)
 
     /* as of one instant for all: ages are counted to it */
     core->latched_ns = core->clock->now(core);
+    pace_judge(core);
     core->unwritten = core->given_unwritten;
     for (uint32_t i = 0; i < core->sensors; i++)
         latch_sensor(core, &core->sensor[i], &row[i]);
@@ -435,7 +439,7 @@ static void count_overrun(struct inphase_core *core, int64_t points)
 
     /* a good cycle */
     if (!points) {
-        core->overrun_level -= core->overrun_level > 0;
+        core->overrun_level -= core->overrun_level > 0 && !core->pace.is_missed;
         return;
     }
 
@@ -474,6 +478,7 @@ static void stage_finish(struct inphase_core *core)
     if (skip)
         core->flags |= INPHASE_FLAG_OVERRUN;
     count_overrun(core, core->overran + skip);
+    pace_follow(core);
 }
 
 /* ---- one cycle --------------------------------------------------------------------------- */

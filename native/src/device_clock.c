@@ -42,6 +42,7 @@
 struct window {
     double device[KEPT]; /* 0 for the newest, else negative */
     double low[KEPT], high[KEPT];
+    double latest[KEPT]; /* `high` without what the rate may have wandered since */
     uint32_t count, faulty;
 };
 
@@ -140,7 +141,8 @@ static void open_window(struct window *window, const struct inphase_clock_readin
 
         window->device[i] = between(newest->device_ns, reading[i].device_ns);
         window->low[i] = between(newest->latest_ns, reading[i].earliest_ns) - slack;
-        window->high[i] = between(newest->latest_ns, reading[i].latest_ns) + slack;
+        window->latest[i] = between(newest->latest_ns, reading[i].latest_ns);
+        window->high[i] = window->latest[i] + slack;
     }
 }
 
@@ -209,7 +211,7 @@ static double below_arrivals(const struct window *window, const struct fit *fit,
     double lowest = fit->high;
 
     for (uint32_t i = 0; i < window->count; i++) {
-        double at = window->high[i] - rate * window->device[i];
+        double at = window->latest[i] - rate * window->device[i];
 
         if (at < lowest && window->high[i] - fit->rate_high * window->device[i] >= fit->low)
             lowest = at;
@@ -232,7 +234,8 @@ static double lower_envelope(const struct window *window, const struct fit *fit,
             double try = fit->rate_high, at;
 
             if (j < window->count)
-                try = (window->high[j] - window->high[i]) / (window->device[j] - window->device[i]);
+                try = (window->latest[j] - window->latest[i]) /
+                      (window->device[j] - window->device[i]);
             else if (i > 0)
                 continue;
             if (!(try > fit->rate_low && try <= fit->rate_high))

@@ -376,6 +376,10 @@ int inphase_reader_status(inphase_reader *reader, struct inphase_status *out)
         .epoch = load_i64(&state->epoch),
         .estops = load_u32(&state->estops),
         .lost_devices = load_u32(&state->lost_devices),
+        .paced = load_u32(&state->paced),
+        .unpaced = load_i64(&state->unpaced),
+        .missed_packets = load_i64(&state->missed_packets),
+        .pace_drift_ppb = load_i64(&state->pace_drift_ppb),
         .thread_id = atomic_load_explicit(&state->thread_id, memory_order_relaxed),
     };
     return 0;

@@ -76,6 +76,7 @@ struct sensor {
     /* the device's clock */
     struct inphase_device_clock clock;
     int64_t clock_ticks, clock_first; /* last and first, unwrapped */
+    int64_t clock_ns;            /* the last one, in nanoseconds since the first */
     bool clock_known;
 
     struct inphase_posted stamps; /* of the last receipt */

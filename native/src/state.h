@@ -26,6 +26,8 @@ struct state {
     _Atomic uint32_t starved;    /* bit per actuator: its worker leaves its device alone */
     _Atomic uint32_t estops;     /* emergency stops so far; any thread adds */
     _Atomic uint32_t over;       /* 1: no cycle follows */
+    _Atomic uint32_t paced;      /* 1: the grid lies on that of the device that paces it */
+    _Atomic int64_t unpaced, missed_packets, pace_drift_ppb; /* see struct inphase_status */
     /* supervisor: a slot with a struct inphase_host_counts */
     _Alignas(SLOT_HEADER) uint8_t host[SLOT_HEADER + sizeof(struct inphase_host_counts)];
     /* supervisor: a ring of slots with a struct inphase_late, and how many there were */

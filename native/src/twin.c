@@ -321,6 +321,20 @@ int64_t twin_ready_ns(const struct sensor *sensor)
     return twin->coming->ready_ns;
 }
 
+int64_t twin_next_ns(const struct inphase_core *core, const struct sensor *sensor)
+{
+    int64_t next_ns = timing_next_free(core, sensor);
+
+    for (uint32_t i = 0; i < sensor->twin->count; i++) {
+        const struct coming *coming = coming_at(sensor->twin, i);
+
+        if (coming->ready_ns != INPHASE_ABSENT && coming->ready_ns > core->virtual_ns &&
+            coming->ready_ns < next_ns)
+            next_ns = coming->ready_ns;
+    }
+    return next_ns;
+}
+
 /* ---- the device's side of an exchange ---------------------------------------------------- */
 
 static int twin_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)

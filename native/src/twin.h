@@ -74,5 +74,7 @@ int plant_make(struct actuator *actuator, const struct inphase_actuator_config *
 void plant_free(struct actuator *actuator);
 /* let all events of the simulated devices up to to_ns happen, in their order */
 void twins_advance(struct inphase_core *core, int64_t to_ns);
+/* when something of a free-running device may be in next */
+int64_t twin_next_ns(const struct inphase_core *core, const struct sensor *sensor);
 /* when the next expected sample of a sensor is in; INT64_MAX: none is coming */
 int64_t twin_ready_ns(const struct sensor *sensor);

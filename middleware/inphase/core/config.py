@@ -82,6 +82,7 @@ def base_config(
             "overrun_limit": cycle.overrun_limit,
             "priority": cycle.priority,
             "cpu": -1 if cycle.cpu is None else cycle.cpu,
+            "pace_sensor": 0 if lockstep is not None else _pace_sensor(plan),
             "sensor": sensors,
             "actuator": actuators,
             "description_size": description_size,
@@ -91,6 +92,15 @@ def base_config(
     if lockstep is not None:
         fill_lockstep(config, lockstep, keep)
     return config
+
+
+def _pace_sensor(plan: Plan) -> int:
+    """1 + the number of the sensor whose packets start the cycles; 0: there is none. A stand-in of
+    a simulated run, which a worker reads, has no packets."""
+    for index, sensor in enumerate(plan.sensors):
+        if sensor.schedule.device == plan.schedule.cycle.clock and sensor.home == "cycle":
+            return 1 + index
+    return 0
 
 
 def _policy_timing(policy: Policy | None) -> dict[str, int]:

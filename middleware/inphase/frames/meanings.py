@@ -205,6 +205,11 @@ REASONS = {
         "nobody holds the lease of this robot, or the command is of another lease",
         "`inphase lease ROBOT` asks for it; a lease ends where its holder is silent",
     ),
+    "pace": Meaning(
+        "too many packets of the device that starts the cycles were missing; detail: number of the "
+        "device",
+        "look at its cable and its load, or remove [cycle] clock",
+    ),
 }
 """of a status, a command, a latch or the end of a run"""
 
@@ -237,6 +242,11 @@ FRAME_FLAGS = {
         "an emergency stop holds, or its input is pressed", "release the input, then arm"
     ),
     "STOPPED": Meaning("measured to be at rest, for the frame's reason"),
+    "UNPACED": Meaning(
+        "a device starts the cycles, and no packet of it belongs to this one: the grid is an "
+        "estimate",
+        "in the first frames it is ordinary; later look at that device's cable, and at its load",
+    ),
 }
 """of a frame: what happened since the frame before"""
 

@@ -177,6 +177,7 @@ FRAME_FLAGS = (
     "RAMPING",
     "ESTOP",
     "STOPPED",
+    "UNPACED",
 )
 ACT_FLAGS = (
     "WRITTEN",
@@ -271,6 +272,7 @@ REASONS = (
     "rest",
     "guard",
     "lease",
+    "pace",
 )
 """Names of INPHASE_REASON_*, by number."""
 

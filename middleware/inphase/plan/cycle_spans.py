@@ -19,6 +19,9 @@ def timeline(
     every = {t.sensor: t.every_ns // cycle.period_ns for t in timings}
     spans = _cycle_spans(schedule.cycle, timings)
     for timing in timings:
+        if timing.device == cycle.clock:
+            spans.append(_packet_span(timing))
+            continue
         spans += _sensor_spans(timing, every[timing.sensor], cycle.period_ns)
     for command in commands:
         end_ns = cycle.act_ns + command.write_ns
@@ -28,6 +31,7 @@ def timeline(
         for t in timings
         if t.acquired_ns is not None
     ]
+    points += [Point(t.device, "packet", 0, sign="▶") for t in timings if t.device == cycle.clock]
     homes = {t.device: t.home for t in timings if t.home != "cycle"}
     marks = [
         Mark("read deadline", cycle.read_deadline_ns),
@@ -45,6 +49,12 @@ def _cycle_spans(cycle: Cycle, timings: Sequence[SampleTiming]) -> list[Span]:
         Span(CYCLE, "infer", cycle.read_deadline_ns, cycle.act_ns, "infer"),
         Span(CYCLE, "publish", cycle.act_ns, cycle.period_ns, "publish"),
     ]
+
+
+def _packet_span(timing: SampleTiming) -> Span:
+    """The device whose packets start the cycles: until when the cycle waits for its packet."""
+    due = Mark("read deadline", timing.deadline_ns)
+    return Span(timing.device, "packet", 0, timing.deadline_ns, "read", 1, due)
 
 
 def _sensor_spans(timing: SampleTiming, every: int, period_ns: int) -> list[Span]:

@@ -11,7 +11,9 @@ Refused, by the devices' own statements:
 - worst cases of one bus that together keep it quiet until one of its sensors is MISSING. One lost
   reply would stop the robot.
 - a free-running device whose samples are older than `max_age_ms` when they come,
-- two devices at one address.
+- two devices at one address,
+- a device as the cycle's clock that cannot be it: it does not stream to the cycle thread, or not at
+  the cycle's rate.
 
 Noted:
 
@@ -43,6 +45,7 @@ from inphase.schedule.rules import address_rules
 from inphase.schedule.table import Incomplete, Unknown
 from inphase.schedule.tables import Schedule
 
+_RATE_OFF = 1e-3  # part of a rate by which a stated one may differ from the cycle's
 _CLOCKS_PPM = 50  # by which two quartz clocks may differ: no stated rate is more exact
 
 
@@ -60,6 +63,7 @@ def check(inspection: Inspection, declared: Declarations) -> None:
             inspection.apply(rule, samples, name)
         if len(inspection.faults) > before:
             samples.pop(name, None)  # a bus that it is on is not judged
+    inspection.apply(_check_clock, declared, samples)
     for bus in _buses(inspection, declared):
         inspection.apply(_check_bus, samples, bus)
         inspection.apply(_check_commands, declared, samples, bus)
@@ -99,7 +103,12 @@ def notes(
     """Notes on things that fit but may hurt, a sentence each."""
     found: list[str] = []
     for timing in timings:
-        if timing.free_running:
+        if timing.device == schedule.cycle.clock:
+            found.append(
+                f"device {timing.device} starts the cycles: all offsets are from the earliest "
+                f"arrival of its packets, and a packet is waited for until the read deadline"
+            )
+        elif timing.free_running:
             found += _drifts(schedule, timing)
         else:
             found += _late_at_worst(schedule, timing, commands)
@@ -113,6 +122,64 @@ def notes(
     for index, first in enumerate(slow):
         found += [note for second in slow[index + 1 :] for note in _wander(schedule, first, second)]
     return found
+
+
+def _check_clock(
+    schedule: Schedule, declared: Declarations, samples: Mapping[str, SampleTiming]
+) -> Iterator[ScheduleFault]:
+    """The device whose packets start the cycles streams to the cycle thread, at its rate."""
+    clock, key = schedule.cycle.clock, "cycle.clock"
+    if clock is None:
+        return
+    if clock not in schedule.device:
+        known = ", ".join(schedule.device)
+        yield schedule.fault(key, f"no device is called {clock!r}; give one of {known}")
+        return
+    names = [name for name, sensor in schedule.sensor.items() if sensor.device == clock]
+    if not names:
+        yield schedule.fault(
+            key,
+            f"no sensor reads device {clock!r}, so that nothing of it can start a cycle; add a "
+            f"[sensor] of it, or remove clock",
+        )
+        return
+    timing = samples[names[0]]
+    if not timing.free_running:
+        yield schedule.fault(
+            key,
+            f"device {clock!r} answers triggers, which the cycle itself sends; name a device that "
+            f"streams, or remove clock",
+        )
+    elif timing.home != "cycle":
+        yield schedule.fault(
+            key,
+            f"a worker reads device {clock!r}, and only the cycle thread can wait for its packets; "
+            f'give the device home = "cycle" if its driver has an exchange, or remove clock',
+        )
+    elif declared.sensors[names[0]].burst:
+        yield schedule.fault(
+            key,
+            f"device {clock!r} gives all samples since the last frame, and a cycle has one packet "
+            f"of its clock; remove the key of sensor {names[0]!r} that asks for bursts, or clock",
+        )
+    else:
+        yield from _check_clock_rate(schedule, timing)
+
+
+def _check_clock_rate(schedule: Schedule, timing: SampleTiming) -> Iterator[ScheduleFault]:
+    interval_ns, period_ns = timing.interval_ns, schedule.cycle.period_ns
+    if abs(interval_ns - period_ns) <= period_ns * _RATE_OFF:
+        return
+    stated = f"streams at {1e9 / interval_ns:.6g} Hz" if interval_ns else "states no rate"
+    remedy = "remove clock"
+    if interval_ns:
+        remedy = f"give rate_hz = {1e9 / interval_ns:.6g}, or the device the cycle's rate"
+    yield schedule.fault(
+        "cycle.clock",
+        f"device {timing.device!r} {stated}, and the cycle has {1e9 / period_ns:.6g} Hz: a cycle "
+        f"has one packet of its clock; {remedy}",
+        ("cycle.clock", "cycle.rate_hz", "cycle.period_us"),
+    )
 
 
 def _exchanges(samples: Mapping[str, SampleTiming], bus: _Bus) -> list[SampleTiming]:

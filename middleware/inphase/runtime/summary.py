@@ -52,6 +52,7 @@ def make(
         "schedule_hash": plan.schedule.hash,
         "period_ns": plan.schedule.cycle.period_ns,
         **{key: status[key] for key in ("cycles", "skipped", "overruns", "stopping_cycles")},
+        **_pace(plan, status),
         "state": STATES[status["state"]],
         "stopped": _stopped(status),
         "latched": REASONS[status["latched"]] if status["latched"] else None,
@@ -67,6 +68,23 @@ def make(
         **{key: counts[key] for key in _COUNTS},
         "lost_devices": status["lost_devices"],
         "page_faults": status["page_faults"],
+    }
+
+
+def _pace(plan: Plan, status: dict[str, int]) -> dict[str, Any]:
+    """How the grid followed the device that starts the cycles, where one does."""
+    clock = plan.schedule.cycle.clock
+    if clock is None:
+        return {}
+    drift_ppb = status["pace_drift_ppb"]
+    return {
+        "pace": {
+            "device": clock,
+            "follows": bool(status["paced"]),
+            "unpaced": status["unpaced"],
+            "missed_packets": status["missed_packets"],
+            "drift_ppb": None if drift_ppb == ABSENT else drift_ppb,
+        }
     }
 
 
@@ -190,7 +208,8 @@ def exit_code(result: dict[str, Any]) -> int:
     """The exit code of a run; the first line that applies.
 
     10 the simulated world ended; 11 the guard stopped the emulated robot of a frozen runtime;
-    8 an actuator is not known to be at rest; 128 + signal; 6 overruns; 7 the policy ended;
+    8 an actuator is not known to be at rest; 128 + signal; 6 overruns;
+    3 packets of the device that starts the cycles were missing; 7 the policy ended;
     8 motion is latched, or an actuator is not in its declared rest;
     7 no command was accepted, in the whole run or in its last second;
     3 a sensor was never FRESH in a run of a second or more, or a joint never followed its commands;
@@ -206,6 +225,7 @@ def exit_code(result: dict[str, Any]) -> int:
     ends = (
         (result["state"] == "uncontrolled", EXIT_LATCHED),
         (reason == "overrun", EXIT_OVERRUN),
+        (reason == "pace", DeviceError.exit_code),
         (result["policy"]["ended"], EXIT_POLICY),
         (result["latched"], EXIT_LATCHED),
         (rest_words.missed(result), EXIT_LATCHED),

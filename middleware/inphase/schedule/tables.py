@@ -37,10 +37,11 @@ class Cycle(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     act_us: Annotated[int, Meta(gt=0)]
     """Offset at which commands are written, whatever the policy took. Inside the period."""
     rate_hz: Positive | Ratio | None = None
-    """Cycles per second, such as 500, 29.97 or "30000/1001". The period is rounded to nanoseconds,
-    and `inphase check` shows it."""
+    """Cycles per second: 500, 29.97 or "30000/1001". `inphase check` shows the rounded period."""
     period_us: Positive | None = None
     """Length of a cycle, in place of `rate_hz`."""
+    clock: Annotated[str, Meta(min_length=1)] | None = None
+    """A device that streams at this rate starts the cycles. Left out or in lock step: the host."""
     realtime: Literal["require", "prefer"] = "require"
     """A right that the machine refuses ends the start ("require"), or is told ("prefer")."""
     priority: Annotated[int, Meta(ge=1, le=98)] = 80
@@ -48,7 +49,7 @@ class Cycle(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
     cpu: Annotated[int, Meta(ge=0, le=4095)] | None = None
     """Core of the cycle thread. Left out: any."""
     overrun_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 50
-    """The run ends at this count of overruns; each good cycle takes one back."""
+    """The run ends at so many overruns or lost packets of `clock`; a good cycle takes one back."""
     resumed_after_ms: Annotated[float, Meta(gt=0, le=60_000)] = 100.0
     """A wake that is later than this counts as a suspended machine, and latches motion."""
 
@@ -111,8 +112,7 @@ class Guard(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
 
 class EstopInput(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """An input of the emergency stop: a GPIO line, or a channel of a sensor's float64 field; one
-    that cannot be read stops."""
+    """An emergency stop: a GPIO line, or a sensor's channel. One that cannot be read stops."""
 
     line: "GpioLine | None" = None
     """A GPIO line that stops at the level `pressed`."""

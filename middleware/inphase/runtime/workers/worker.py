@@ -203,7 +203,7 @@ class Worker:
     def run(self, control: Supervised | None = None) -> None:
         """Follow the grid until the core's run is over, or `stop`. Any trouble with the device is a
         loss: it is reported, and the device is opened again."""
-        start_ns = self._wait_for_start(control)
+        self._wait_for_start(control)
         is_free_running = self.sensor.schedule.free_running
         if is_free_running:  # what has piled up since the device was opened
             self._facts.flushed += self._caller.flush()
@@ -211,7 +211,8 @@ class Worker:
         cycle = 0
         while not self._is_over():
             try:
-                cycle = turn(start_ns, cycle)
+                # anew in each turn: it moves where a device paces the cycle
+                cycle = turn(int(lib.inphase_worker_start_ns(self._handle)), cycle)
             except Exception as error:
                 self._tell(error)
                 self._get_back(control)
@@ -246,16 +247,13 @@ class Worker:
     def _is_over(self) -> bool:
         return self._stopped or bool(lib.inphase_worker_over(self._handle))
 
-    def _wait_for_start(self, control: Supervised | None) -> int:
-        """When cycle 0 starts: some periods from now, as soon as the core has said it."""
+    def _wait_for_start(self, control: Supervised | None) -> None:
+        """Until the core has said when cycle 0 starts, which is some periods from then."""
         pause_ns = min(self._period_ns // 2, 1_000_000)
-        start_ns = 0
-        while not start_ns and not self._is_over():
+        while not lib.inphase_worker_start_ns(self._handle) and not self._is_over():
             self._sleep_until(lib.inphase_now() + pause_ns)
-            start_ns = int(lib.inphase_worker_start_ns(self._handle))
             if control is not None:
                 control.obey(self)
-        return start_ns
 
     def _get_back(self, control: Supervised | None) -> None:
         """The device is gone: say so, and open it again until that works."""
