@@ -8,7 +8,7 @@
 #include "../inphase.h"
 
 #define MAGIC 0x65736168706e69ULL /* "inphase" */
-#define STORE_VERSION 6
+#define STORE_VERSION 7
 #define SLOT_HEADER 64
 
 /* A page with one word, on which one other process waits. The core alone writes it, and no third
