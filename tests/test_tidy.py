@@ -49,6 +49,7 @@ FACES = {
     "inphase": {"client", "episodes", "frames", "recording", "schedule"},
     "inphase.__main__": {"command"},
     "inphase.emulation": {"world"},
+    "inphase.follow": {"policy"},
     "inphase.frame": {"frames"},
     "inphase.gym": {"episodes"},
     "inphase.packets": {"devices", "frames"},
