@@ -14,6 +14,7 @@
 # make models-test: new schedules for models of other people's packages (tests/other_models/README.md)
 # make readers-test: recordings and live views in readers of other people (tests/other_readers/README.md)
 # make policy-servers-test: a policy server's protocol, by the package openpi-client (tests/other_servers/README.md)
+# make damiao-test: the emulated Damiao motors, moved by a second package of other people
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make ray-test: rollouts on a Ray cluster of this machine's processes, workers and nodes that die
 # make trainers-test: PPO in one file, stable-baselines3 and RLlib, on our environment and workers
@@ -58,8 +59,8 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test policy-servers-test lerobot-test ray-test trainers-test page-test vendor wheel \
-    transports bench clean always
+    bare-test first-hour models-test readers-test policy-servers-test damiao-test lerobot-test ray-test trainers-test page-test vendor \
+    wheel transports bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 60
@@ -212,6 +213,15 @@ build/peers/installed:
 	@echo "Set-up of build/peers: fetches openpi-client and NumPy, 150 MB on disk."
 	@test -x build/peers/bin/python || $(PYTHON) -m venv build/peers
 	$(call pip_install,build/peers/bin/python,openpi-client==0.1.2 typing_extensions)
+	@touch $@
+
+# the package's own list of what it needs holds python-can back; its motor's class needs nothing else
+damiao-test: .venv/installed build/damiao/installed
+	PYTHONPATH=build/damiao $(BIN)/python -m pytest tests/test_damiao.py -k package
+
+build/damiao/installed:
+	@echo "Set-up of build/damiao: fetches fastgripper-dm, 1 MB on disk."
+	$(call pip_install,$(BIN)/python,--no-deps --target build/damiao fastgripper-dm==0.1.1)
 	@touch $@
 
 lerobot-test: .venv/installed build/lerobot/installed

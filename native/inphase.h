@@ -907,6 +907,11 @@ int inphase_wire_unpack(const struct inphase_wire *wire, const uint8_t *header, 
 #define INPHASE_U64 9
 #define INPHASE_SM16 10 /* 16 bits: a magnitude, and its sign in bit 15 */
 #define INPHASE_SM11 11 /* 16 bits: a magnitude of 10 bits, and its sign in bit 10 */
+/* packed: a part of a word, whose other bits are other values'. A command leaves those alone */
+#define INPHASE_U12_HIGH 12 /* 16 bits: the upper 12 */
+#define INPHASE_U12_LOW 13 /* 16 bits: the lower 12 */
+#define INPHASE_U4_HIGH 14 /* 8 bits: the upper 4 */
+#define INPHASE_U2_HIGH 15 /* 8 bits: the upper 2 */
 
 /* one raw value in a packet and the channel it becomes: value = raw * scale + zero, in SI */
 struct inphase_field {
@@ -1013,13 +1018,24 @@ struct inphase_reply {
    counted. A free-running sensor in CAN frames has one reply: frames that come by themselves make
    no set. Data shorter than a field needs is REASON_SIZE, with 8 + the data's length. A bus-off or
    transmit-timeout error frame loses the device; it is restarted by whoever opens it again, never
-   by the core. */
+   by the core. A request of several frames has their size as its request_chunk. */
+
+/* Answers. Some devices confirm each command, on the line that brings their replies. `answers` says
+   how: a command that the core wrote is owed one packet for each of them. An owed packet that
+   passes all checks of its answer (in CAN frames: those of the id) is dropped and counted, and is
+   part of no reply. Replies may look the same: what is there before a trigger is taken in first,
+   and a line that was written to before brings its answers before its replies. An answer that
+   never comes costs the next reply that looks like it: that sample is missing. */
 
 /* a request and its replies, run by the core alone */
 struct inphase_exchange {
     const uint8_t *request;
     uint32_t request_size;
+    uint32_t request_chunk;     /* bytes of one datagram, when a request is several; 0: it is one
+                                   write */
     uint32_t replies;
+    uint32_t answers;           /* so many more stand behind the replies, in the same array; their
+                                   fields are not taken */
     struct inphase_framing framing;
     const struct inphase_reply *reply;
     const struct inphase_check *check;
@@ -1077,6 +1093,12 @@ typedef struct inphase_parser inphase_parser;
 int inphase_parser_open(inphase_parser **out, const struct inphase_exchange *exchange);
 void inphase_parser_close(inphase_parser *parser);
 void inphase_parser_reset(inphase_parser *parser);
+/* A command was written: the device owes its answers. */
+void inphase_parser_owe(inphase_parser *parser);
+/* No answer is owed beyond those of the last `most` commands: the line was read empty. */
+void inphase_parser_forgive(inphase_parser *parser, uint32_t most);
+/* Answers that were taken in and dropped, so far. */
+uint32_t inphase_parser_answered(const inphase_parser *parser);
 /* In CAN frames: 1 when a reply of the exchange has this id, with its flags; 0: it is other
    traffic. */
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id);

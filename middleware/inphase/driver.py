@@ -68,6 +68,7 @@ __all__ = [
     "TwinKind",
     "Value",
     "Watchdog",
+    "WrongOption",
 ]
 
 
@@ -82,6 +83,19 @@ class TwinKind(IntEnum):
     POSITION = 1
     VELOCITY = 2
     ACCELERATION = 3
+
+
+class WrongOption(ValueError):  # noqa: N818 - named for what happened
+    """An option does not fit the driver's mode: `actuator()` raises it, and the schedule is
+    refused.
+
+    key: of the device's table. text: what is wrong with it, and what to give.
+    """
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(f"{key}: {text}")
+        self.key = key
+        self.text = text
 
 
 class StopKind(IntEnum):
@@ -362,7 +376,7 @@ class Driver(ABC):
         """The sensor; after `open` it has the device's own values (scales)."""
 
     def actuator(self) -> ActuatorSpec | None:
-        """The actuator; None for a device that only senses."""
+        """The actuator; None for a device that only senses. Raises WrongOption."""
         return None
 
     @abstractmethod

@@ -27,6 +27,14 @@ class Raw(IntEnum):
     """16 bits: a magnitude, and its sign in bit 15"""
     SM11 = 11
     """16 bits: a magnitude of 10 bits, and its sign in bit 10"""
+    U12_HIGH = 12
+    """the upper 12 of 16 bits; the others are another value's, and a command leaves them alone"""
+    U12_LOW = 13
+    """the lower 12 of 16 bits, likewise"""
+    U4_HIGH = 14
+    """the upper 4 of 8 bits, likewise"""
+    U2_HIGH = 15
+    """the upper 2 of 8 bits, likewise"""
 
 
 class CheckKind(IntEnum):
@@ -57,6 +65,16 @@ class Value:
     scale: float = 1.0
     zero: float = 0.0
     big_endian: bool = False
+
+    @classmethod
+    def within(
+        cls, offset: int, kind: Raw, channel: int, span: tuple[float, float], **where: bool
+    ) -> "Value":
+        """An unsigned raw value of 12 or 16 bits that spans a range: 0 is its low end, all ones the
+        high one. where: `big_endian`. Raises KeyError for another type."""
+        low, high = span
+        most = {Raw.U16: 0xFFFF, Raw.U12_HIGH: 0xFFF, Raw.U12_LOW: 0xFFF}[kind]
+        return cls(offset, kind, channel, (high - low) / most, low, **where)
 
     def turned(self, sign: int, zero: float) -> "Value":
         """The same value with a schedule's sign and zero applied: `sign * SI - zero`."""
@@ -253,6 +271,11 @@ class Exchange:
 
     interval_ns: int = 0
     """of a device that streams: from one packet to the next, as stated; 0: not known"""
+    request_chunk: int = 0
+    """bytes of one datagram, if a request is several: 16 for CAN frames; 0: it is one write"""
+    answers: tuple[Reply, ...] = ()
+    """what the device sends for each command, to confirm it: one packet that passes these checks
+    for each. They are dropped, also where they look like a reply. Their values are not taken"""
 
     @property
     def typical_ns(self) -> int:

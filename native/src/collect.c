@@ -114,6 +114,24 @@ static bool owes_nothing(const struct sensor *sensor, int64_t now_ns)
            now_ns - sensor->heard_ns >= sensor->parser.exchange.spec.reply_max_ns;
 }
 
+/* The answers to commands come before the replies to a trigger: take in those that are there, by a
+   bounded number of reads. Once the line was seen empty, only commands of the last reply_max_ns are
+   still owed theirs. False: the device is gone, or a packet has not ended */
+static bool answers_are_in(struct inphase_core *core, struct sensor *sensor)
+{
+    const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
+    bool seen_empty = false;
+
+    if (!parser_is_owed(&sensor->parser))
+        return true;
+    for (int i = 0; i < DRAIN_READS && !seen_empty; i++)
+        seen_empty = !receive(core, sensor);
+    if (seen_empty)
+        inphase_parser_forgive(&sensor->parser,
+                               1 + (uint32_t)(spec->reply_max_ns / core->period_ns));
+    return sensor->device->attached && silence_ends_ns(sensor) == INT64_MAX;
+}
+
 /* Make the line ready for a trigger after an exchange that did not end cleanly. The input belongs
    to the trigger before: a whole reply is a late sample, a part is dropped. False while that reply
    may still come by its stated worst case: a trigger now could collide with it. *clock_ns: the
@@ -129,6 +147,9 @@ static bool line_is_quiet(struct inphase_core *core, struct sensor *sensor, int6
     bool answered = !sensor->outstanding || sensor->repeated;
     bool found = false, seen_empty = false, was_suspect = sensor->suspect;
     int64_t slips = load_i64(&core->statistics->counts[COUNT_SLIPS]);
+
+    if (!answers_are_in(core, sensor))
+        return false;
 
     /* the usual case: the exchange before ended cleanly */
     if (!sensor->outstanding && !sensor->dirty && !sensor->suspect)

@@ -7,6 +7,7 @@
 #include "checksum.h"
 #include "burst.h"
 #include "config.h"
+#include "exchange.h"
 #include "packet.h"
 
 static bool is_power_of_two(uint64_t value)

@@ -23,6 +23,7 @@
 #include "descriptor.h"
 #include "device.h"
 #include "encode.h"
+#include "exchange.h"
 #include "guard.h"
 #include "packet.h"
 #include "sensor.h"
@@ -127,6 +128,21 @@ static bool peer_refused(struct device *device, int error)
     return true;
 }
 
+/* Send several datagrams in one call: how many were, or -1 with errno */
+static int send_chunks(int fd, const uint8_t *bytes, uint32_t chunks, uint32_t chunk)
+{
+    struct iovec part[MAX_CHUNKS];
+    struct mmsghdr message[MAX_CHUNKS];
+
+    for (uint32_t i = 0; i < chunks; i++) {
+        /* nothing is written to them */
+        part[i] = (struct iovec){.iov_base = (void *)(uintptr_t)(bytes + i * chunk),
+                                 .iov_len = chunk};
+        message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1}};
+    }
+    return sendmmsg(fd, message, chunks, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
 static int fd_trigger(struct inphase_core *core, struct sensor *sensor, int64_t now_ns)
 {
     const struct inphase_exchange *spec = &sensor->parser.exchange.spec;
@@ -136,6 +152,13 @@ static int fd_trigger(struct inphase_core *core, struct sensor *sensor, int64_t 
     (void)now_ns;
     if (spec->request_size == 0)
         return 0;
+    if (spec->request_chunk) {
+        /* what was not sent has no reply, and the rules of silence follow */
+        sent = send_chunks(sensor->device->fd, spec->request,
+                           spec->request_size / spec->request_chunk, spec->request_chunk);
+        return sent >= 0 || queue_is_full(errno) || peer_refused(sensor->device, errno) ? 0
+                                                                                        : -errno;
+    }
     sent = write(sensor->device->fd, spec->request, spec->request_size);
     if (sent < 0 && peer_refused(sensor->device, errno))
         sent = write(sensor->device->fd, spec->request, spec->request_size);
@@ -189,6 +212,8 @@ static int take_frame(struct inphase_core *core, struct sensor *sensor, struct m
         return 0;
     }
     sensor->bytes_in += size;
+    if (size >= CAN_MTU && parser_answers(parser, frame->can_id))
+        return 0;
     if (*got == RECEIVED_EMPTY)
         *got = RECEIVED_PART;
     if (!take_stamp(core, sensor, &message->msg_hdr, core->clock->now(core))) {
@@ -350,18 +375,12 @@ static int fd_receive(struct inphase_core *core, struct sensor *sensor, enum rec
 }
 
 /* a command of several datagrams: all of them, or -EAGAIN and how many */
-static int write_chunks(struct actuator *actuator, uint8_t *bytes, uint32_t size, uint32_t chunk)
+static int write_chunks(struct actuator *actuator, const uint8_t *bytes, uint32_t size,
+                        uint32_t chunk)
 {
-    struct iovec part[MAX_CHUNKS];
-    struct mmsghdr message[MAX_CHUNKS];
     uint32_t chunks = size / chunk;
-    int sent;
+    int sent = send_chunks(actuator->device->fd, bytes, chunks, chunk);
 
-    for (uint32_t i = 0; i < chunks; i++) {
-        part[i] = (struct iovec){.iov_base = bytes + i * chunk, .iov_len = chunk};
-        message[i] = (struct mmsghdr){.msg_hdr = {.msg_iov = &part[i], .msg_iovlen = 1}};
-    }
-    sent = sendmmsg(actuator->device->fd, message, chunks, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent == (int)chunks)
         return 0;
     actuator->detail = sent < 0 ? 0 : (uint32_t)sent;
@@ -387,6 +406,8 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
     if (size < 0)
         return -EAGAIN;
     guard_leave(core, actuator, bytes, (uint32_t)size);
+    if (actuator->device->sensor >= 0)
+        inphase_parser_owe(&core->sensor[actuator->device->sensor].parser);
     if (chunk)
         return write_chunks(actuator, bytes, (uint32_t)size, chunk);
     sent = write(actuator->device->fd, bytes, (size_t)size);

@@ -56,6 +56,7 @@ static void start_over(struct inphase_core *core, struct device *device)
         struct sensor *sensor = &core->sensor[device->sensor];
 
         parser_reset(&sensor->parser);
+        inphase_parser_forgive(&sensor->parser, 0);
         sensor->outstanding = false;
         sensor->dirty = !device->ops->pairs;
         sensor->suspect = false;

@@ -68,6 +68,7 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 
 #define SIGN_16 0x8000u
 #define SIGN_11 0x400u
+#define MASK_12 0xfffu
 
 bool lies_within(uint32_t offset, uint32_t count, uint32_t size)
 {
@@ -149,6 +150,13 @@ double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian)
         return signed_magnitude(low, SIGN_16);
     case INPHASE_SM11:
         return signed_magnitude(low, SIGN_11);
+    case INPHASE_U12_HIGH:
+    case INPHASE_U4_HIGH:
+        return low >> 4;
+    case INPHASE_U12_LOW:
+        return low & MASK_12;
+    case INPHASE_U2_HIGH:
+        return low >> 6;
     default:
         return (double)bits;
     }
@@ -196,6 +204,19 @@ static void put_raw(uint8_t *bytes, uint32_t type, bool big_endian, double raw)
         break;
     case INPHASE_SM11:
         bits = magnitude_bits(raw, SIGN_11);
+        break;
+    case INPHASE_U12_HIGH:
+        bits = (uint64_t)saturate(raw, 0, MASK_12) << 4 | (raw_bits(bytes, size, big_endian) & 15);
+        break;
+    case INPHASE_U12_LOW:
+        bits = (uint64_t)saturate(raw, 0, MASK_12) |
+               (raw_bits(bytes, size, big_endian) & ~(uint64_t)MASK_12);
+        break;
+    case INPHASE_U4_HIGH:
+        bits = (uint64_t)saturate(raw, 0, 15) << 4 | (bytes[0] & 15);
+        break;
+    case INPHASE_U2_HIGH:
+        bits = (uint64_t)saturate(raw, 0, 3) << 6 | (bytes[0] & 63);
         break;
     default:
         memcpy(&bits, &raw, sizeof bits);

@@ -11,7 +11,7 @@
 /* bytes of a raw type; 0 for a number that is none */
 static inline uint32_t raw_size(uint32_t type)
 {
-    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8, 2, 2};
+    static const uint8_t size[] = {0, 1, 1, 2, 2, 4, 4, 4, 8, 8, 2, 2, 2, 2, 1, 1};
 
     return type < sizeof size ? size[type] : 0;
 }

@@ -10,155 +10,8 @@
 
 #include "checksum.h"
 #include "encode.h"
+#include "exchange.h"
 #include "packet.h"
-
-static bool is_id_check(const struct inphase_check *check)
-{
-    return check->kind == INPHASE_CHECK_MATCH && check->offset == 0 &&
-           check->type == INPHASE_U32;
-}
-
-static bool is_checksum(const struct inphase_check *check)
-{
-    return check->kind == INPHASE_CHECK_SUM || check->kind == INPHASE_CHECK_SUM_END;
-}
-
-/* every reply in CAN frames has a check on its id */
-static bool can_fits(const struct inphase_exchange *e)
-{
-    const struct inphase_framing *f = &e->framing;
-
-    if (!f->datagram || f->min_size != CAN_MTU || f->escape_size ||
-        (f->max_size != CAN_MTU && f->max_size != CANFD_MTU) ||
-        (e->request_size && e->request_size != CAN_MTU && e->request_size != CANFD_MTU))
-        return false;
-    for (uint32_t i = 0; i < e->replies; i++) {
-        bool known = false;
-
-        for (uint32_t c = 0; c < e->reply[i].checks; c++)
-            known = known || is_id_check(&e->check[e->reply[i].first_check + c]);
-        if (!known)
-            return false;
-    }
-    return true;
-}
-
-/* numbers that count are whole */
-static bool counts(uint32_t type)
-{
-    return raw_size(type) && type != INPHASE_F32 && type != INPHASE_F64 && type != INPHASE_SM16 &&
-           type != INPHASE_SM11;
-}
-
-/* Packets that silence ends have nothing else that says where they end. A pause in the middle cuts
-   one in two, so each reply has a checksum or a size of its own, which no part of it fulfils */
-static bool silence_fits(const struct inphase_exchange *e)
-{
-    const struct inphase_framing *f = &e->framing;
-
-    if (f->idle_ns < 0 || f->idle_ns > 1000000000 || f->datagram || f->start_size ||
-        f->length_size || f->sizes)
-        return false;
-    for (uint32_t i = 0; i < e->replies; i++) {
-        bool is_known = e->reply[i].size > 0;
-
-        for (uint32_t c = 0; c < e->reply[i].checks; c++)
-            is_known = is_known || is_checksum(&e->check[e->reply[i].first_check + c]);
-        if (!is_known)
-            return false;
-    }
-    return true;
-}
-
-static int exchange_fits(const struct inphase_exchange *e)
-{
-    const struct inphase_framing *f = &e->framing;
-
-    if (e->request_size > INPHASE_MAX_PACKET || e->replies < 1 || e->replies > MAX_REPLIES ||
-        e->checks > MAX_CHECKS || e->fields > MAX_FIELDS || f->min_size < 1 ||
-        f->min_size > f->max_size || f->max_size > INPHASE_MAX_PACKET || f->escape_size > 4)
-        return -EINVAL;
-    if (!f->datagram && !f->idle_ns &&
-                        (f->start_size < 1 || f->start_size > 4 || f->length_size > 2 ||
-                         !lies_within(f->length_offset, f->length_size, f->min_size) ||
-                         f->start_size > f->min_size))
-        return -EINVAL;
-    if (f->sizes > INPHASE_MAX_SIZES || e->checksums > MAX_CHECKSUMS ||
-        (f->sizes && !lies_within(f->size_offset, 1, f->min_size)))
-        return -EINVAL;
-    for (uint32_t i = 0; i < f->sizes; i++)
-        if (f->size_of[i] < f->min_size || f->size_of[i] > f->max_size)
-            return -EINVAL;
-    for (uint32_t i = 0; i < e->checksums; i++)
-        if (!checksum_holds(&e->checksum[i]))
-            return -EINVAL;
-    for (uint32_t i = 0; i < e->replies; i++)
-        if (!lies_within(e->reply[i].first_check, e->reply[i].checks, e->checks) ||
-            !lies_within(e->reply[i].first_field, e->reply[i].fields, e->fields))
-            return -EINVAL;
-    for (uint32_t i = 0; i < e->checks; i++)
-        if (!lies_within(e->check[i].offset, raw_size(e->check[i].type), INPHASE_MAX_PACKET) ||
-            e->check[i].number > INPHASE_MAX_PACKET ||
-            (is_checksum(&e->check[i]) && e->check[i].checksum >= e->checksums))
-            return -EINVAL;
-    for (uint32_t i = 0; i < e->fields; i++)
-        if (!raw_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_VALUES ||
-            !lies_within(e->field[i].offset, raw_size(e->field[i].type), INPHASE_MAX_PACKET))
-            return -EINVAL;
-    if (e->clock_type && (!counts(e->clock_type) ||
-                          !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
-                          e->clock_bits > 64 ||
-                          !lies_within(e->clock_offset, raw_size(e->clock_type),
-                                       INPHASE_MAX_PACKET)))
-        return -EINVAL;
-    if (e->sequence_type && (!counts(e->sequence_type) ||
-                             !lies_within(e->sequence_offset, raw_size(e->sequence_type),
-                                          INPHASE_MAX_PACKET)))
-        return -EINVAL;
-    if (f->idle_ns && !silence_fits(e))
-        return -EINVAL;
-    return f->can && !can_fits(e) ? -EINVAL : 0;
-}
-
-/* bytes of a reply up to the end of its last field */
-static uint32_t reach_of(const struct exchange *exchange, const struct inphase_reply *reply)
-{
-    uint32_t reach = 0;
-
-    for (uint32_t i = 0; i < reply->fields; i++) {
-        const struct inphase_field *field = &exchange->field[reply->first_field + i];
-        uint32_t end = field->offset + raw_size(field->type);
-
-        reach = end > reach ? end : reach;
-    }
-    return reach;
-}
-
-int exchange_copy(struct exchange *to, const struct inphase_exchange *from)
-{
-    int rc = exchange_fits(from);
-
-    if (rc < 0)
-        return rc;
-    to->spec = *from;
-    if (from->request_size)
-        memcpy(to->request, from->request, from->request_size);
-    memcpy(to->reply, from->reply, from->replies * sizeof *from->reply);
-    if (from->checks)
-        memcpy(to->check, from->check, from->checks * sizeof *from->check);
-    if (from->fields)
-        memcpy(to->field, from->field, from->fields * sizeof *from->field);
-    for (uint32_t i = 0; i < from->replies; i++)
-        to->reach[i] = reach_of(to, &to->reply[i]);
-    for (uint32_t i = 0; i < from->checksums; i++)
-        checksum_make(&to->checksum[i], &from->checksum[i]);
-    to->spec.checksum = NULL;
-    to->spec.request = to->request;
-    to->spec.reply = to->reply;
-    to->spec.check = to->check;
-    to->spec.field = to->field;
-    return 0;
-}
 
 void parser_next(struct inphase_parser *parser)
 {
@@ -344,6 +197,40 @@ static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t si
     return 0;
 }
 
+/* ---- answers to commands ----------------------------------------------------------------- */
+
+bool parser_is_owed(const struct inphase_parser *parser)
+{
+    for (uint32_t i = 0; i < parser->exchange.spec.answers; i++)
+        if (parser->owed[i])
+            return true;
+    return false;
+}
+
+static void settle(struct inphase_parser *parser, uint32_t answer)
+{
+    parser->owed[answer]--;
+    parser->answered++;
+}
+
+/* is the whole packet at the front an answer that is owed? Then it is one less */
+static bool takes_answer(struct inphase_parser *parser, uint32_t size)
+{
+    const struct inphase_exchange *spec = &parser->exchange.spec;
+
+    for (uint32_t i = 0; i < spec->answers; i++) {
+        const struct inphase_reply *answer = &parser->exchange.reply[spec->replies + i];
+
+        if (parser->owed[i] && (!answer->size || answer->size == size) &&
+            check_checksums(parser, answer, size) == 0 &&
+            check_values(parser, answer, parser->bytes, size) == 0) {
+            settle(parser, i);
+            return true;
+        }
+    }
+    return false;
+}
+
 static int feed_datagram(struct inphase_parser *parser, const uint8_t *bytes, uint32_t size)
 {
     const struct inphase_framing *framing = &parser->exchange.spec.framing;
@@ -352,6 +239,8 @@ static int feed_datagram(struct inphase_parser *parser, const uint8_t *bytes, ui
     if (size < framing->min_size || size > framing->max_size)
         return refuse(parser, INPHASE_REASON_SIZE, size);
     memcpy(parser->bytes, bytes, size);
+    if (takes_answer(parser, size))
+        return 0;
     rc = take_reply(parser, parser->replies, size);
     if (rc < 0)
         return rc;
@@ -370,6 +259,19 @@ static bool id_matches(const struct exchange *exchange, const struct inphase_rep
             return false;
     }
     return true;
+}
+
+bool parser_answers(struct inphase_parser *parser, uint32_t id)
+{
+    const struct exchange *exchange = &parser->exchange;
+
+    for (uint32_t i = 0; i < exchange->spec.answers; i++)
+        if (parser->owed[i] &&
+            id_matches(exchange, &exchange->reply[exchange->spec.replies + i], id)) {
+            settle(parser, i);
+            return true;
+        }
+    return false;
 }
 
 /* the first reply that wants this id and is not complete; `replies` when there is none */
@@ -401,6 +303,8 @@ static int feed_can(struct inphase_parser *parser, const uint8_t *bytes, uint32_
     if (size != CAN_MTU && size != CANFD_MTU)
         return refuse(parser, INPHASE_REASON_SIZE, size);
     memcpy(&frame, bytes, size);
+    if (parser_answers(parser, frame.can_id))
+        return 0;
     index = reply_for(parser, frame.can_id);
     if (index == parser->exchange.spec.replies)
         return 0;
@@ -439,6 +343,11 @@ static int feed_stream(struct inphase_parser *parser, const uint8_t *bytes, uint
         if (wanted == 0 || parser->size < (uint32_t)wanted) {
             if (parser->taken == size)
                 return 0;
+            continue;
+        }
+        if (takes_answer(parser, (uint32_t)wanted)) {
+            memmove(parser->bytes, parser->bytes + wanted, parser->size - (uint32_t)wanted);
+            parser->size -= (uint32_t)wanted;
             continue;
         }
         rc = take_reply(parser, parser->replies, (uint32_t)wanted);
@@ -480,6 +389,8 @@ int parser_end(struct inphase_parser *parser)
     parser->size = parser->beyond = 0;
     if (size < framing->min_size || size > framing->max_size)
         rc = refuse(parser, INPHASE_REASON_SIZE, size);
+    else if (takes_answer(parser, held))
+        return 0;
     else
         rc = take_reply(parser, parser->replies, held);
     if (rc < 0) {
@@ -552,11 +463,28 @@ uint64_t inphase_parser_sequence(const inphase_parser *parser)
     return parser->sequence;
 }
 
+void inphase_parser_owe(inphase_parser *parser)
+{
+    for (uint32_t i = 0; i < parser->exchange.spec.answers; i++)
+        parser->owed[i] += parser->owed[i] < UINT32_MAX;
+}
+
+void inphase_parser_forgive(inphase_parser *parser, uint32_t most)
+{
+    for (uint32_t i = 0; i < parser->exchange.spec.answers; i++)
+        parser->owed[i] = parser->owed[i] < most ? parser->owed[i] : most;
+}
+
+uint32_t inphase_parser_answered(const inphase_parser *parser)
+{
+    return parser->answered;
+}
+
 int inphase_parser_wants(const inphase_parser *parser, uint32_t can_id)
 {
     const struct exchange *exchange = &parser->exchange;
 
-    for (uint32_t i = 0; i < exchange->spec.replies; i++)
+    for (uint32_t i = 0; i < exchange->spec.replies + exchange->spec.answers; i++)
         if (id_matches(exchange, &exchange->reply[i], can_id))
             return 1;
     return 0;

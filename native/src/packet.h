@@ -1,28 +1,11 @@
-/* Packets: an exchange held in place, and the parser of its replies. */
+/* Packets: the parser of an exchange's replies. */
 #pragma once
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "../inphase.h"
-#include "checksum.h"
-
-#define MAX_REPLIES 32
-#define MAX_CHECKS 256
-#define MAX_FIELDS 256
-#define MAX_CHECKSUMS 4
-#define MAX_CHUNKS 64 /* of one command */
-
-/* an exchange with its arrays held in place: nothing points outside */
-struct exchange {
-    uint8_t request[INPHASE_MAX_PACKET];
-    struct inphase_reply reply[MAX_REPLIES];
-    struct inphase_check check[MAX_CHECKS];
-    struct inphase_field field[MAX_FIELDS];
-    struct checksum checksum[MAX_CHECKSUMS];
-    uint32_t reach[MAX_REPLIES]; /* bytes of each reply up to the end of its last field */
-    struct inphase_exchange spec; /* its pointers point at the arrays above; checksum is NULL */
-};
+#include "exchange.h"
 
 struct inphase_parser {
     struct exchange exchange;
@@ -33,6 +16,8 @@ struct inphase_parser {
     uint32_t complete;    /* of CAN frames, which come in any order: a bit per complete reply */
     uint32_t foreign;     /* CAN frames that no reply wanted */
     uint32_t left_over;   /* CAN frames of replies that were complete */
+    uint32_t answered;    /* answers to commands, which were dropped */
+    uint32_t owed[MAX_REPLIES]; /* commands that each answer of the exchange is still owed for */
     uint32_t dropped;     /* bytes thrown away while looking for a packet */
     uint32_t taken;       /* bytes that the last feed took in */
     bool more;            /* bytes are held that were not looked at yet */
@@ -42,8 +27,11 @@ struct inphase_parser {
     double value[INPHASE_MAX_VALUES];
 };
 
-int exchange_copy(struct exchange *to, const struct inphase_exchange *from);
 void parser_reset(struct inphase_parser *parser);
+/* is an answer owed to any command? */
+bool parser_is_owed(const struct inphase_parser *parser);
+/* Is a CAN frame of this id an answer that is owed? Then it is one less, and is not to be fed */
+bool parser_answers(struct inphase_parser *parser, uint32_t id);
 /* on to the next set of replies, of which bytes may be here already */
 void parser_next(struct inphase_parser *parser);
 /* 1 complete, 0 more is needed, -EBADMSG refused (reason, detail). It stops at the first packet

@@ -43,7 +43,7 @@ static struct can_frame frame_of(uint32_t id, uint32_t value, uint8_t size)
 
 /* one reply per motor: its id, and one value in its data */
 struct motors {
-    struct inphase_reply reply[MOTORS];
+    struct inphase_reply reply[2 * MOTORS]; /* and its answers to commands, which look the same */
     struct inphase_check check[MOTORS];
     struct inphase_field field[MOTORS];
     struct inphase_exchange exchange;
@@ -56,6 +56,7 @@ static void make_motors(struct motors *motors)
     motors->sync = frame_of(SYNC, 0, 0);
     for (uint32_t i = 0; i < MOTORS; i++) {
         motors->reply[i] = (struct inphase_reply){0, i, 1, i, 1};
+        motors->reply[MOTORS + i] = (struct inphase_reply){0, i, 1, 0, 0};
         motors->check[i] = (struct inphase_check){INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0,
                                                   0xffffffff, STATE + i, 0, 0, 0};
         motors->field[i] = (struct inphase_field){DATA, INPHASE_I32, 0, i, 1, 0};
@@ -215,6 +216,60 @@ static void long_data_of_can_fd_are_values_too(void)
     inphase_parser_close(parser);
 }
 
+static void answers_to_commands_are_in_no_set(void)
+{
+    struct motors motors;
+    struct inphase_parser *parser;
+
+    make_motors(&motors);
+    motors.exchange.answers = MOTORS;
+    parser = parser_for(&motors);
+    inphase_parser_owe(parser);
+    for (uint32_t i = 0; i < MOTORS; i++)
+        CHECK_EQUAL(feed(parser, frame_of(STATE + i, 7, 4)), 0);
+    CHECK_EQUAL(inphase_parser_answered(parser), MOTORS);
+    for (uint32_t i = 0; i < MOTORS; i++)
+        CHECK_EQUAL(feed(parser, frame_of(STATE + i, 8, 4)), i == MOTORS - 1);
+    for (int i = 0; i < MOTORS; i++)
+        CHECK(parser->value[i] == 8);
+    CHECK_EQUAL(parser->left_over, 0);
+
+    /* of many commands whose answers never came, one is left */
+    for (int i = 0; i < 5; i++)
+        inphase_parser_owe(parser);
+    inphase_parser_forgive(parser, 1);
+    parser_reset(parser);
+    CHECK_EQUAL(feed(parser, frame_of(STATE, 9, 4)), 0);
+    CHECK_EQUAL(inphase_parser_answered(parser), MOTORS + 1);
+    for (uint32_t i = 0; i < 2; i++)
+        CHECK_EQUAL(feed(parser, frame_of(STATE + i, 10, 4)), 0);
+    CHECK_EQUAL(parser->replies, 1);
+    inphase_parser_close(parser);
+
+    /* as many as there is room for */
+    motors.exchange.answers = UINT32_MAX;
+    CHECK_EQUAL(inphase_parser_open(&parser, &motors.exchange), -EINVAL);
+}
+
+static void a_request_of_several_frames_has_whole_ones(void)
+{
+    static const struct can_frame asks[MOTORS];
+    struct motors motors;
+    struct inphase_parser *parser;
+
+    make_motors(&motors);
+    motors.exchange.request = (const uint8_t *)asks;
+    motors.exchange.request_size = sizeof asks;
+    CHECK_EQUAL(inphase_parser_open(&parser, &motors.exchange), -EINVAL);
+    motors.exchange.request_chunk = CAN_MTU + 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &motors.exchange), -EINVAL);
+    motors.exchange.request_chunk = CAN_MTU;
+    CHECK_EQUAL(inphase_parser_open(&parser, &motors.exchange), 0);
+    inphase_parser_close(parser);
+    motors.exchange.request_size = sizeof asks - 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &motors.exchange), -EINVAL);
+}
+
 static void an_exchange_without_ids_is_refused(void)
 {
     struct inphase_parser *parser = NULL;
@@ -281,7 +336,9 @@ static void random_traffic_gives_the_first_good_frame_of_each(void)
 
 /* how the bus behaves on SYNC: written by the test, read by the bus's thread */
 enum manner {
-    ANSWER, SHUFFLE, CHATTER, TWICE, AFTERWARDS, HALF, SHORT, PASSIVE, BUS_OFF, TX_TIMEOUT
+    ANSWER, SHUFFLE, CHATTER, TWICE, AFTERWARDS, HALF, SHORT, PASSIVE, BUS_OFF, TX_TIMEOUT,
+    CONFIRM /* answer each command, too, with the number before; and each motor on its own SYNC */,
+    FORGET /* the same, but motor 0 confirms every tenth command not */
 };
 
 struct bus {
@@ -355,14 +412,20 @@ static void *bus_main(void *argument)
     while (read(bus->fd, &frame, sizeof frame) == sizeof frame) {
         uint32_t motor = frame.can_id - GOAL, goal;
 
-        if (frame.can_id == SYNC) {
-            CHECK_EQUAL(frame.len, 0);
+        if (frame.can_id == SYNC && frame.len == 0) {
             atomic_fetch_add(&bus->syncs, 1);
             behave(bus, ++number, atomic_load(&bus->manner));
+        } else if (frame.can_id == SYNC) {
+            number += frame.data[0] == 0;
+            put(bus, STATE + frame.data[0], number, 4);
         } else if (motor < MOTORS) {
             memcpy(&goal, frame.data, sizeof goal);
             atomic_store(&bus->goal[motor], goal);
-            atomic_fetch_add(&bus->goals[motor], 1);
+            int goals = atomic_fetch_add(&bus->goals[motor], 1);
+            bool forgets = atomic_load(&bus->manner) == FORGET && motor == 0 && goals % 10 == 0;
+
+            if (atomic_load(&bus->manner) >= CONFIRM && !forgets)
+                put(bus, STATE + motor, number - 1, 4);
         } else {
             CHECK(false);
         }
@@ -371,7 +434,7 @@ static void *bus_main(void *argument)
     return NULL;
 }
 
-static void start_bus(struct rig *rig)
+static void start_bus(struct rig *rig, enum manner manner)
 {
     int fd[2];
 
@@ -380,6 +443,7 @@ static void start_bus(struct rig *rig)
     rig->ours = fd[0];
     memset(&rig->bus, 0, sizeof rig->bus);
     rig->bus.fd = fd[1];
+    rig->bus.manner = manner;
     CHECK_EQUAL(pthread_create(&rig->bus.thread, NULL, bus_main, &rig->bus), 0);
     CHECK_EQUAL(inphase_core_attach(rig->core, 0, rig->ours), 0);
 }
@@ -391,8 +455,9 @@ static void stop_bus(struct rig *rig)
     close(rig->ours);
 }
 
-static void open_rig(struct rig *rig)
+static void open_rig_of(struct rig *rig, enum manner manner)
 {
+    static struct can_frame asks[MOTORS];
     static struct inphase_limits limits[MOTORS];
     static struct can_frame goal[MOTORS];
     static struct inphase_field value[MOTORS];
@@ -415,7 +480,14 @@ static void open_rig(struct rig *rig)
 
     make_motors(&motors);
     sensor.exchange = motors.exchange;
+    if (manner >= CONFIRM) {
+        sensor.exchange.answers = MOTORS;
+        sensor.exchange.request = (const uint8_t *)asks;
+        sensor.exchange.request_size = sizeof asks;
+        sensor.exchange.request_chunk = CAN_MTU;
+    }
     for (uint32_t i = 0; i < MOTORS; i++) {
+        asks[i] = frame_of(SYNC, i, 8);
         limits[i] = (struct inphase_limits){.low = -100, .high = 100, .velocity = 1,
                                             .acceleration = 1,
                                             .step = 1};
@@ -429,10 +501,15 @@ static void open_rig(struct rig *rig)
     actuator.encoding.chunk = CAN_MTU;
     CHECK_EQUAL(inphase_core_open(&rig->core, &config, rig->segment), 0);
     CHECK_EQUAL(open_reader(&rig->reader, rig->segment, 0), 0);
-    start_bus(rig);
+    start_bus(rig, manner);
     CHECK_EQUAL(inphase_core_enable(rig->core, 0, 1), 0);
     CHECK_EQUAL(inphase_core_arm(rig->core), 0);
     CHECK_EQUAL(inphase_core_start(rig->core), 0);
+}
+
+static void open_rig(struct rig *rig)
+{
+    open_rig_of(rig, ANSWER);
 }
 
 static void close_rig(struct rig *rig)
@@ -492,6 +569,34 @@ static void sets_are_fresh_in_any_order(void)
     wait_for(&rig, INPHASE_FRESH, 20);
     CHECK_EQUAL(counts_of(&rig).foreign_frames, 0);
     CHECK(atomic_load(&rig.bus.syncs) >= 40);
+    close_rig(&rig);
+}
+
+/* each command brings a frame like a reply, of an older number: it is in no set, and no slip */
+static void confirmed_commands_leave_sets_fresh(void)
+{
+    struct rig rig;
+    int64_t slips;
+
+    open_rig_of(&rig, CONFIRM);
+    wait_for(&rig, INPHASE_FRESH, 20);
+    slips = counts_of(&rig).slips;
+    wait_for(&rig, INPHASE_FRESH, 40);
+    CHECK_EQUAL(counts_of(&rig).slips, slips);
+    CHECK(atomic_load(&rig.bus.goals[0]) >= 40);
+    close_rig(&rig);
+}
+
+/* a confirmation that never comes costs a set, and no set has frames of two triggers: see next */
+static void a_command_that_is_not_confirmed_costs_a_set(void)
+{
+    struct rig rig;
+
+    open_rig_of(&rig, FORGET);
+    wait_for(&rig, INPHASE_LATE, 3);
+    wait_for(&rig, INPHASE_FRESH, 20);
+    wait_for(&rig, INPHASE_LATE, 3);
+    CHECK(atomic_load(&rig.bus.goals[0]) >= 40);
     close_rig(&rig);
 }
 
@@ -611,7 +716,7 @@ static void lost(int manner, uint32_t reason, uint32_t detail, int error)
     CHECK_EQUAL(inphase_core_attached(rig.core, 0), 0);
     CHECK_EQUAL(inphase_core_lost(rig.core, 0), error);
     stop_bus(&rig);
-    start_bus(&rig);
+    start_bus(&rig, ANSWER);
     wait_for(&rig, INPHASE_RECOVERING, RECOVER);
     wait_for(&rig, INPHASE_FRESH, 3);
     CHECK_EQUAL(row_of(&rig)->reason, INPHASE_REASON_NONE);
@@ -688,9 +793,13 @@ int main(void)
     RUN(replies_of_one_id_are_taken_in_turn);
     RUN(data_too_short_is_refused_by_size);
     RUN(long_data_of_can_fd_are_values_too);
+    RUN(answers_to_commands_are_in_no_set);
+    RUN(a_request_of_several_frames_has_whole_ones);
     RUN(an_exchange_without_ids_is_refused);
     RUN(random_traffic_gives_the_first_good_frame_of_each);
     RUN(sets_are_fresh_in_any_order);
+    RUN(confirmed_commands_leave_sets_fresh);
+    RUN(a_command_that_is_not_confirmed_costs_a_set);
     RUN(a_busy_bus_is_read_past);
     RUN(a_second_frame_in_a_set_is_a_slip_and_the_set_not_fresh);
     RUN(a_frame_between_two_triggers_is_in_no_set);

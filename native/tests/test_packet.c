@@ -541,6 +541,7 @@ static void encoding_rounds_saturates_and_refuses_what_is_not_finite(void)
         {INPHASE_U32, 0, UINT32_MAX},         {INPHASE_I32, INT32_MIN, INT32_MAX},
         {INPHASE_F32, -0x1.fffffep127, 0x1.fffffep127},
         {INPHASE_SM16, -32767, 32767},        {INPHASE_SM11, -1023, 1023},
+        {INPHASE_U12_HIGH, 0, 4095},          {INPHASE_U12_LOW, 0, 4095},
     };
     uint8_t template[16] = {0}, bytes[16];
 
@@ -660,7 +661,8 @@ static void a_number_that_reaches_beyond_the_longest_packet_is_refused(void)
         {INPHASE_U8, 1, true}, {INPHASE_I8, 1, true}, {INPHASE_U16, 2, true},
         {INPHASE_I16, 2, true}, {INPHASE_U32, 4, true}, {INPHASE_I32, 4, true},
         {INPHASE_F32, 4, false}, {INPHASE_F64, 8, false}, {INPHASE_U64, 8, true},
-        {INPHASE_SM16, 2, false}, {INPHASE_SM11, 2, false},
+        {INPHASE_SM16, 2, false}, {INPHASE_SM11, 2, false}, {INPHASE_U12_HIGH, 2, false},
+        {INPHASE_U12_LOW, 2, false}, {INPHASE_U4_HIGH, 1, false}, {INPHASE_U2_HIGH, 1, false},
     };
     static const uint32_t size = INPHASE_MAX_PACKET;
 
@@ -780,6 +782,93 @@ static void silence_ends_a_packet_wherever_its_bytes_were_split(void)
     inphase_parser_close(parser);
 }
 
+/* a device that confirms each command by a packet with another function: it is in no reply */
+static void an_answer_to_a_command_is_dropped_while_it_is_owed(void)
+{
+    static const uint8_t confirmed[8] = {1, 16, 3, 0xe8, 0, 3, 0, 0};
+    static struct inphase_check check[] = {
+        {.kind = INPHASE_CHECK_SUM_END},
+        {.kind = INPHASE_CHECK_MATCH, .type = INPHASE_U8, .offset = 1, .mask = 0xff, .expect = 4},
+        {.kind = INPHASE_CHECK_SUM_END},
+        {.kind = INPHASE_CHECK_MATCH, .type = INPHASE_U8, .offset = 1, .mask = 0xff, .expect = 16}};
+    static struct inphase_reply reply[] = {{9, 0, 2, 0, 2}, {8, 2, 2, 0, 0}};
+    struct inphase_exchange exchange = modbus;
+    uint8_t bytes[17];
+    uint32_t size = modbus_packet(bytes, confirmed, 8), reason = 0, detail;
+    double values[INPHASE_MAX_VALUES] = {0};
+
+    modbus_packet(bytes + size, modbus_answer, 9);
+    exchange.answers = 1;
+    exchange.reply = reply;
+    exchange.check = check;
+    exchange.checks = 4;
+    exchange.framing = (struct inphase_framing){
+        .start_size = 1, .start = {1}, .min_size = 5, .max_size = 9, .sizes = 2, .size_offset = 1,
+        .size_value = {4, 16}, .size_of = {9, 8}};
+    for (uint32_t at = 0; at <= sizeof bytes; at++) {
+        inphase_parser *parser;
+
+        CHECK_EQUAL(inphase_parser_open(&parser, &exchange), 0);
+        inphase_parser_owe(parser);
+        int rc = inphase_parser_feed(parser, bytes, at, values, &reason, &detail);
+
+        CHECK_EQUAL(rc, at == sizeof bytes);
+        if (rc == 0)
+            CHECK_EQUAL(inphase_parser_feed(parser, bytes + at, (uint32_t)sizeof bytes - at, values,
+                                            &reason, &detail), 1);
+        CHECK(values[0] == 0x102 && values[1] == -2);
+        CHECK_EQUAL(inphase_parser_answered(parser), 1);
+
+        /* nothing is owed any more: it is a reply, and none of this exchange */
+        CHECK_EQUAL(inphase_parser_feed(parser, bytes, 8, values, &reason, &detail), -EBADMSG);
+        CHECK_EQUAL(reason, INPHASE_REASON_SIZE);
+        inphase_parser_close(parser);
+    }
+
+    /* the same where silence ends a packet */
+    exchange.framing = modbus.framing;
+    inphase_parser *parser;
+
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), 0);
+    inphase_parser_owe(parser);
+    CHECK_EQUAL(inphase_parser_feed(parser, bytes, 8, values, &reason, &detail), 0);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), 0);
+    CHECK_EQUAL(inphase_parser_answered(parser), 1);
+    CHECK_EQUAL(inphase_parser_feed(parser, bytes + 8, 9, values, &reason, &detail), 0);
+    CHECK_EQUAL(end(parser, values, &reason, &detail), 1);
+    inphase_parser_close(parser);
+}
+
+/* parts of a word are written beside each other, whatever the template has there */
+static void packed_values_leave_each_other_alone(void)
+{
+    static const uint8_t template[5] = {0xff, 0xff, 0xff, 0xff, 0xff};
+    struct inphase_field field[] = {{0, INPHASE_U12_HIGH, 1, 0, 1, 0},
+                                    {1, INPHASE_U12_LOW, 1, 1, 1, 0},
+                                    {3, INPHASE_U4_HIGH, 0, 2, 1, 0},
+                                    {4, INPHASE_U2_HIGH, 0, 3, 1, 0}};
+    struct inphase_encoding encoding = {.packet = template, .packet_size = 5, .fields = 4,
+                                        .field = field};
+    double values[4] = {0x123, 0x456, 0x7, 0x1};
+    uint8_t bytes[5];
+
+    CHECK_EQUAL(inphase_encode(&encoding, values, bytes, 5), 5);
+    CHECK(bytes[0] == 0x12 && bytes[1] == 0x34 && bytes[2] == 0x56 && bytes[3] == 0x7f);
+    CHECK(bytes[4] == 0x7f);
+    for (int i = 0; i < 4; i++)
+        CHECK(raw_to_double(bytes + field[i].offset, field[i].type, field[i].big_endian) ==
+              values[i]);
+
+    /* in the other order of bytes, and beyond the ends */
+    field[0].big_endian = field[1].big_endian = 0;
+    field[1].offset = 2;
+    values[0] = 5000;
+    values[1] = -3;
+    encoding.fields = 2;
+    CHECK_EQUAL(inphase_encode(&encoding, values, bytes, 5), 5);
+    CHECK(bytes[0] == 0xff && bytes[1] == 0xff && bytes[2] == 0 && bytes[3] == 0xf0);
+}
+
 /* garbage without a silence, two packets in one, and more than any packet has: one refusal each */
 static void what_comes_without_a_silence_is_one_packet_and_refused(void)
 {
@@ -864,6 +953,8 @@ int main(void)
     RUN(an_encoded_command_is_stuffed_and_counts_it_in_its_length);
     RUN(encoding_rounds_saturates_and_refuses_what_is_not_finite);
     RUN(a_number_with_a_sign_bit_is_read_and_written_bit_by_bit);
+    RUN(packed_values_leave_each_other_alone);
+    RUN(an_answer_to_a_command_is_dropped_while_it_is_owed);
     RUN(an_exchange_that_points_outside_its_bounds_is_refused);
     RUN(an_encoding_that_points_outside_its_packet_is_refused);
     RUN(a_number_that_reaches_beyond_the_longest_packet_is_refused);

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from inphase.errors import install
 
+from ..damiao.models import MODELS as MIT_MODELS
 from ..dynamixel.models import BY_NAME, USUAL
 from .arm import Joints
+from .damiao.motors import MitBus, MitBusOptions
 from .dynamixel.registers import BAUD_OF_REGISTER
 from .dynamixel.servos import BusOptions, ServoBus
 from .feetech import registers as feetech_registers
@@ -22,11 +24,12 @@ if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from .world import WorldJoints
 
 Table = dict[str, Any]
-Device: TypeAlias = "ServoBus | FeetechBus | ForceSensor | Drives"
+Device: TypeAlias = "ServoBus | FeetechBus | ForceSensor | Drives | MitBus"
 
 # what a schedule may call their drivers
 _SERVOS = ("dynamixel", "inphase_drivers.dynamixel:Servos")
 _FEETECH = ("feetech", "inphase_drivers.feetech:FeetechServos")
+_MIT = ("damiao", "inphase_drivers.damiao:DamiaoMotors")
 _DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
 _FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
 
@@ -67,6 +70,9 @@ def devices(
         for name, table in tables.items():
             if table.get("driver") in _DRIVES:
                 opened[name] = _drives(name, table, now_ns, world)
+            if table.get("driver") in _MIT:
+                mit = _mit_options(name, table)
+                opened[name] = MitBus(mit, now_ns, _world_joints(world, name, len(mit.ids)))
         for name, table in tables.items():
             if table.get("driver") in _FORCE_SENSORS:
                 part = _part(world, name)
@@ -207,6 +213,27 @@ def _drives(name: str, table: Table, now_ns: int, world: "WallWorld | None") -> 
         bus=table.get("bus", {}),
     )
     return Drives(options, now_ns, _world_joints(world, name, len(nodes)))
+
+
+def _mit_options(name: str, table: Table) -> MitBusOptions:
+    """Motors in MIT mode: they have the ranges that the schedule says of them."""
+    where = f"device.{name}"
+    ids = tuple(_take(table, where, "ids", _ids))
+    models, start = table.get("models"), table.get("start_position", 0.0)
+    names = models if isinstance(models, list) else [models] * len(ids)
+    if len(names) != len(ids) or not set(names) <= set(MIT_MODELS):
+        raise ScheduleError(
+            f"{where}.models must be one of {', '.join(MIT_MODELS)} for each of {len(ids)} motors, "
+            f"got {models!r}"
+        )
+    ranges = table.get("ranges") or [MIT_MODELS[str(one)] for one in names]
+    return MitBusOptions(
+        channel=_take(table, where, "channel", _text),
+        ids=ids,
+        feedback_ids=tuple(table.get("feedback_ids") or [ident + 16 for ident in ids]),
+        ranges=tuple((p, v, t) for p, v, t in ranges),
+        start_position=tuple(start if isinstance(start, list) else [start] * len(ids)),
+    )
 
 
 def _take(

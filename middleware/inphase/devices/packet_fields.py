@@ -100,7 +100,10 @@ def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
     checks: list[dict[str, Any]] = []
     values: list[dict[str, Any]] = []
     sums: list[Checksum] = []
-    replies = [_reply_fields(reply, checks, values, sums) for reply in exchange.replies]
+    replies = [
+        _reply_fields(reply, checks, values, sums)
+        for reply in (*exchange.replies, *exchange.answers)
+    ]
     arrays = {
         "request": ffi.new("uint8_t[]", exchange.request),
         "reply": ffi.new("struct inphase_reply[]", replies),
@@ -113,7 +116,9 @@ def exchange_fields(exchange: Exchange, keep: list[Any]) -> dict[str, Any]:
     return {
         **arrays,
         "request_size": len(exchange.request),
-        "replies": len(replies),
+        "request_chunk": exchange.request_chunk,
+        "replies": len(exchange.replies),
+        "answers": len(exchange.answers),
         "framing": framing_fields(exchange.framing),
         "checks": len(checks),
         "fields": len(values),

@@ -194,6 +194,24 @@ class Parser:
         call `end`. None: no packet has begun, or its bytes say where it ends."""
         return self._idle_ns if lib.inphase_parser_held(self._parser) else None
 
+    def owe(self) -> None:
+        """A command was written: the exchange's answers are owed for it."""
+        lib.inphase_parser_owe(self._parser)
+
+    def forgive(self, most: int = 0) -> None:
+        """No answer is owed beyond those of the last `most` commands: the line was read empty."""
+        lib.inphase_parser_forgive(self._parser, most)
+
+    @property
+    def answered(self) -> int:
+        """Answers to commands that came and were dropped, so far."""
+        return int(lib.inphase_parser_answered(self._parser))
+
+    @property
+    def held(self) -> int:
+        """Bytes of a packet that is not whole yet."""
+        return int(lib.inphase_parser_held(self._parser))
+
     def end(self) -> list[float] | None:
         """The line was silent for `idle_ns`: as `feed`, for the packet that ended so.
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 
 from inphase.devices.driver_names import resolve_driver
-from inphase.driver import ActuatorSpec, Driver, SensorSpec
+from inphase.driver import ActuatorSpec, Driver, SensorSpec, WrongOption
 from inphase.errors import ScheduleError, ScheduleFault
 from inphase.schedule import Schedule, conversion, toml_position
 from inphase.schedule.document import explain, toml_value
@@ -120,7 +120,11 @@ def _ask_sensor(schedule: Schedule, declared: Declarations, name: str) -> Iterat
 def _ask_actuator(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
     actuator = schedule.actuator[name]
     driver: Any = actuator.mode and declared.drivers[actuator.device]  # in a mode that it can
-    spec = driver.actuator()
+    try:
+        spec = driver.actuator()
+    except WrongOption as wrong:
+        yield schedule.fault(f"device.{actuator.device}.{wrong.key}", wrong.text)
+        return
     if spec is None:
         yield schedule.fault(
             f"actuator.{name}.device",

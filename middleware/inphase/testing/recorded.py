@@ -23,7 +23,10 @@ class Recorded:
         """as they were read: of datagrams and CAN frames, one each"""
         self.values: list[float] = []
         if self.exchange.request:
-            os.write(fd, self.exchange.request)
+            request = self.exchange.request
+            size = self.exchange.request_chunk or len(request)
+            for at in range(0, len(request), size):
+                os.write(fd, request[at : at + size])
         else:
             self._take_whole(fd, _READ_MAX if self.is_packets else 1)
         self._take_whole(fd, _READ_MAX if self.exchange.request or self.is_packets else 1)

@@ -153,6 +153,7 @@ class OwnExchange:
         self.latency_max_ns = exchange.worst_ns
         self._name = f"device {driver.name} ({driver.address})"
         self._request = exchange.request
+        self._request_chunk = exchange.request_chunk or len(exchange.request) or 1
         self._datagram = exchange.framing.datagram
         self._can = exchange.framing.can
         self._whole = self._datagram or self._can  # a read is a packet, and nothing is behind it
@@ -182,6 +183,7 @@ class OwnExchange:
         self._poll = select.poll()
         self._poll.register(descriptor, select.POLLIN)
         self._parser.reset()
+        self._parser.forgive()
         self._ticks.restart()
         if self._count is not None:
             self._count.restart()
@@ -196,9 +198,11 @@ class OwnExchange:
         found = self._feed_all(b"")
         some = self._parser.idle_ns is not None
         for data in self._all_there_is():
-            some = True
+            answered = self._parser.answered
             found += self._feed_all(data)
+            some = some or self._parser.held > 0 or self._parser.answered == answered
         self._parser.reset()
+        self._parser.forgive(1)
         self.part = 0
         return len(found) or int(some)
 
@@ -240,8 +244,11 @@ class OwnExchange:
     def trigger(self) -> None:
         """Write the request, where there is one."""
         self.part = 0
-        if self._request:
-            self._send(self._request)
+        self._send_chunks(self._request, self._request_chunk)
+
+    def _send_chunks(self, data: bytes, size: int) -> None:
+        for at in range(0, len(data), size):
+            self._send(data[at : at + size])
 
     def _send(self, data: bytes) -> None:
         try:
@@ -314,9 +321,8 @@ class OwnExchange:
         """Encode and write."""
         assert self._encoding is not None
         data = packets.encode(self._encoding, command.tolist())
-        size = self._encoding.chunk or len(data)
-        for at in range(0, len(data), size):
-            self._send(data[at : at + size])
+        self._parser.owe()
+        self._send_chunks(data, self._encoding.chunk or len(data))
 
     halt = write
 

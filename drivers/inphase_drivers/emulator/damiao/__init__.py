@@ -1,0 +1,1 @@
+"""Damiao motors in MIT mode on an emulated CAN bus."""
