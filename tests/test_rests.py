@@ -6,8 +6,12 @@ from typing import Any
 
 import pytest
 
+from inphase import Runner
+from inphase.command import check
+from inphase.plan.validation import load
 from inphase.runtime.words import rest_words
-from peers import until
+from inphase.service.unit import unit_of
+from peers import BOUND_S, until
 from runtimes import Robot, Run, has_ended
 from test_guard import guard_of, notes_of
 
@@ -96,6 +100,32 @@ def test_a_run_of_so_many_cycles_parks_too(robot: Robot) -> None:
     print(summary["events"])
     assert (code, rest_of(summary)) == (0, declared("done", "hold", "on"))
     assert is_parked(robot)
+
+
+def test_a_runner_waits_for_the_park_of_its_robot(robot: Robot) -> None:
+    robot.write(LIMP, PARK)
+    with Runner(robot.schedule) as runner:
+        until(lambda: robot.speed > 0.1)
+    assert runner.summary is not None
+    assert rest_of(runner.summary) == declared("done", "limp", "off")
+    assert is_parked(robot)
+
+
+def test_the_last_line_of_a_run_names_the_rest(robot: Robot) -> None:
+    arguments = ["-m", "inphase", "run", str(robot.schedule), "--cycles", "50"]
+    with Run(robot, arguments, {}) as run:
+        out, _ = run.process.communicate(timeout=BOUND_S)
+    assert out.decode().splitlines()[-1] == "rest: arm held, torque on"
+
+
+def test_the_longest_stop_is_stated_and_waited_for(robot: Robot) -> None:
+    robot.write(SLOW)
+    stop_s = check.make(robot.schedule).facts()["longest_stop_ns"] / 1e9
+    ramps_s, cycles_s = 2 * 1.3, 2 * 10 / 125
+    ways_s = 1.875 * (3.3 + 0.3) / 0.9 / 0.3  # from the far end of the range, then to the end
+    assert stop_s == pytest.approx(ramps_s + cycles_s + 1.25 * ways_s, abs=1e-3)
+    unit = unit_of([load(robot.schedule)], [])
+    assert int(unit.partition("TimeoutStopSec=")[2].split()[0]) > stop_s + 10
 
 
 def test_an_exception_of_the_policy_ends_in_the_park_of_the_stop_after_it(robot: Robot) -> None:

@@ -97,6 +97,26 @@ class MotionContract(DriverFixtures):
                 driver.close()
             assert all(device.power()), "close takes no power"
 
+    def test_the_torque_that_it_tells_is_that_of_the_device(
+        self, device: Peer, rig: Rig, actuator: ActuatorSpec
+    ) -> None:
+        """After `enable`, and after `disable`. A member may be unknown; none is told wrong."""
+        if self.driver.torque is Driver.torque:
+            pytest.skip(f"{self.driver.__name__} tells no torque: a run says that it is unknown")
+        able(device, "power")
+        driver = rig.make()
+        driver.open()
+        try:
+            for change in (driver.enable, driver.disable):
+                change()
+                told, power = driver.torque(), list(device.power())
+                assert len(told) == actuator.channels == len(power)
+                pairs = zip(told, power, strict=True)
+                assert all(one in (None, bool(on)) for one, on in pairs), (told, power)
+            assert not any(told)
+        finally:
+            driver.close()
+
     def test_its_watchdog_stops_the_motion_when_the_runtime_is_killed(
         self, device: Peer, running: Rig, actuator: ActuatorSpec
     ) -> None:
