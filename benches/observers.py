@@ -20,12 +20,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -44,6 +45,9 @@ _PROCESSES, _EACH = 10, 10  # observers
 _AGAIN = 10
 _SETTLE_S = 3.0
 _FRAMES = 3  # ports after the first
+_PHASES = "wake", "overrun"
+"""of moments that cost cycles"""
+_LOOK_S = 0.02
 _DECIDED_S = 1.5
 """in which the supervisor decides whose fault a late cycle was"""
 _OVERSIZED = 1 << 20
@@ -130,35 +134,60 @@ def _resident(demo: ServedDemo) -> dict[str, int]:
     return found
 
 
+class _Mark(NamedTuple):
+    """A moment of the run."""
+
+    cycle: int
+    skipped: int
+
+
 class _Lost:
-    """The cycles that a robot skips, by whose fault that was."""
+    """The cycles that a robot skips, by whose fault that was. A store keeps few late moments, so
+    they are collected as they are told."""
 
     def __init__(self) -> None:
         follower = StoreFollower.of_robot("bench")
         self._reader = follower.reader
         self._period_ns = follower.layout.period_ns
-        self._skipped, self._told = self._now(), self._reader.lates()
+        self._moments: list[LateMoment] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._collect)
+        self._thread.start()
 
-    def _now(self) -> int:
-        return int(self._reader.status()["skipped"])
+    def _collect(self) -> None:
+        number = 0
+        while not self._over.wait(_LOOK_S):
+            while number < self._reader.lates():
+                row = self._reader.late(number)
+                number += 1
+                if row is not None:
+                    moment = LateMoment.of(np.frombuffer(row, LATE)[0])
+                    self._moments += [moment] * (moment.phase in _PHASES)
 
-    def since(self) -> Counter[str]:
-        """Those since the last call, or the start."""
-        time.sleep(_DECIDED_S)
-        skipped, found = self._now() - self._skipped, Counter[str]()
-        for number in range(self._told, self._reader.lates()):
-            row = self._reader.late(number)
-            moment = None if row is None else LateMoment.of(np.frombuffer(row, LATE)[0])
-            if moment is not None and moment.phase == "overrun":
-                found[moment.cause] += moment.late_ns // self._period_ns
-        self._skipped, self._told = self._now(), self._reader.lates()
-        return found + Counter(untold=max(0, skipped - found.total()))
+    def mark(self) -> _Mark:
+        """Now."""
+        status = self._reader.status()
+        return _Mark(int(status["cycle"]), int(status["skipped"]))
+
+    def between(self, first: _Mark, last: _Mark) -> Counter[str]:
+        """A while later: the supervisor has to look at each late cycle first."""
+        found = Counter[str]()
+        for moment in self._moments:
+            if first.cycle < moment.cycle <= last.cycle:
+                found[f"{moment.cause}: {moment.why}"] += moment.late_ns // self._period_ns
+        untold = last.skipped - first.skipped - found.total()
+        return found + Counter(untold=max(0, untold))
+
+    def close(self) -> None:
+        """Collect no more."""
+        self._over.set()
+        self._thread.join()
 
 
 def _told(lost: Counter[str]) -> str:
     if not lost:
         return "0"
-    causes = ", ".join(f"{cause} {count}" for cause, count in lost.most_common())
+    causes = "; ".join(f"{count} {cause}" for cause, count in lost.most_common())
     return f"{lost.total()} ({causes})"
 
 
@@ -173,12 +202,18 @@ def run(options: Options) -> list[dict[str, Any]]:
         lost = _Lost()
         before = _resident(demo)
         for _ in range(options.rounds):
+            begun = lost.mark()
             first = drive_block(demo.drive)
-            alone += lost.since()
+            left_alone = lost.mark()
             with _crowd(demo.port, key):
+                crowded = lost.mark()
                 ours = drive_block(demo.drive)
-                beside += lost.since()
+                over = lost.mark()
             figure.add(first, ours, drive_block(demo.drive))
+            time.sleep(_DECIDED_S)
+            alone += lost.between(begun, left_alone)
+            beside += lost.between(crowded, over)
+        lost.close()
         after = _resident(demo)
     result = figure.result()
     show(result)
