@@ -539,6 +539,38 @@ def test_an_arm_that_holds_in_another_mode_is_refused_and_goes_on_holding(robot:
 FEEDBACK = 'feedback = "joints.position"\n'
 
 
+def hold_beside(robot: Robot) -> list[int]:
+    """The goals [counts] of an arm that holds. They are not reached, as under a load: it is so slow
+    that they stay for the test."""
+    goals = [2108 + round(one / (2 * math.pi) * 4096) for one in robot.arm()["position"]]
+    hold(robot, {PROFILE_VELOCITY: 1, MODE: 3})
+    for servo, goal in enumerate(goals):
+        robot.arm(set={"register": {"servo": servo, "address": GOAL, "value": goal}})
+    hold(robot, {TORQUE: 1})
+    return goals
+
+
+@pytest.mark.long
+def test_an_arm_that_a_runners_own_thread_drives_keeps_its_goal_too(robot: Robot) -> None:
+    goals = hold_beside(robot)
+    robot.folder.joinpath("sweep.py").write_text(_STILL)
+    robot.write(
+        ("sweep.py:Sweep", "sweep.py:Still"),
+        ("[device.arm]", '[device.arm]\nhome = "thread"'),
+        ("watchdog_ms = 0", "watchdog_ms = 2_540"),
+    )
+    with Runner(robot.schedule) as runner:
+        for _ in range(2):
+            follow(runner, lambda frame: "WRITTEN" in frame.command["arm"].flags)
+            runner.estop()
+            follow(runner, lambda frame: frame.state == "faulted")
+            runner.arm()
+        journal = robot.arm()["journal"]
+    kept = {(1 + servo, goal.to_bytes(4, "little").hex()) for servo, goal in enumerate(goals)}
+    assert {(ident, data) for ident, address, data in journal if address == GOAL} == kept
+    assert torque(robot) == [1] * 6
+
+
 @pytest.mark.parametrize(
     ("home", "feedback"),
     [("cycle", FEEDBACK), ("process", FEEDBACK), ("process", ""), ("cycle", "")],
@@ -546,12 +578,7 @@ FEEDBACK = 'feedback = "joints.position"\n'
 def test_an_arm_that_holds_keeps_its_goal_until_it_is_commanded(
     robot: Robot, home: str, feedback: str
 ) -> None:
-    # a goal that is not reached: as under a load, and so slow that it stays for the test
-    goals = [2108 + round(one / (2 * math.pi) * 4096) for one in robot.arm()["position"]]
-    hold(robot, {PROFILE_VELOCITY: 1, MODE: 3})
-    for servo, goal in enumerate(goals):
-        robot.arm(set={"register": {"servo": servo, "address": GOAL, "value": goal}})
-    hold(robot, {TORQUE: 1})
+    goals = hold_beside(robot)
     robot.folder.joinpath("sweep.py").write_text(_STILL)
     robot.write(
         ("sweep.py:Sweep", "sweep.py:Still"),

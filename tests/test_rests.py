@@ -59,7 +59,11 @@ def declared(park: str | None, reached: str, torque: str) -> dict[str, Any]:
     return {"declared": stated, "reached": reached, "park": park, "torque": torque}
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["^C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)],
+    ids=["^C", "SIGTERM"],
+)
 def test_a_signal_parks_the_arm_and_then_lets_it_go(robot: Robot, number: signal.Signals) -> None:
     robot.write(LIMP, PARK)
     with robot.run() as run:
@@ -93,6 +97,7 @@ def test_a_second_signal_in_a_park_holds_and_leaves_nothing_limp(robot: Robot) -
     assert any("a second signal shortened its park" in text for text in summary["events"])
 
 
+@pytest.mark.long
 def test_a_run_of_so_many_cycles_parks_too(robot: Robot) -> None:
     robot.write(PARK)
     with robot.run("--cycles", "100") as run:
@@ -102,6 +107,7 @@ def test_a_run_of_so_many_cycles_parks_too(robot: Robot) -> None:
     assert is_parked(robot)
 
 
+@pytest.mark.long
 def test_a_runner_waits_for_the_park_of_its_robot(robot: Robot) -> None:
     robot.write(LIMP, PARK)
     with Runner(robot.schedule) as runner:
@@ -128,6 +134,7 @@ def test_the_longest_stop_is_stated_and_waited_for(robot: Robot) -> None:
     assert int(unit.partition("TimeoutStopSec=")[2].split()[0]) > stop_s + 10
 
 
+@pytest.mark.long
 def test_an_exception_of_the_policy_ends_in_the_park_of_the_stop_after_it(robot: Robot) -> None:
     robot.write(LIMP, PARK)
     sweep = robot.folder / "sweep.py"
@@ -142,6 +149,7 @@ def test_an_exception_of_the_policy_ends_in_the_park_of_the_stop_after_it(robot:
     assert is_parked(robot)
 
 
+@pytest.mark.long
 def test_a_killed_runtime_leaves_the_arm_held_by_the_guard_and_says_that_nobody_looked(
     robot: Robot,
 ) -> None:
@@ -160,6 +168,7 @@ def test_a_killed_runtime_leaves_the_arm_held_by_the_guard_and_says_that_nobody_
     assert "its torque was not read back" in told
 
 
+@pytest.mark.long
 def test_a_fault_of_a_servo_parks_nothing(robot: Robot) -> None:
     robot.write(LIMP, PARK)
     with robot.run() as run:

@@ -53,6 +53,7 @@ class RuntimeRobot(Robot):
         self._client: threading.Thread | None = None
         self._fds: list[int] = []
         self._guests: list[WorkerThread] = []
+        self._goals: dict[str, list[float]] = {}  # of the guests that hold
         self.draws: dict[str, float | list[float]] = {}
 
     def start(self) -> None:
@@ -68,7 +69,7 @@ class RuntimeRobot(Robot):
             if self._is_client:
                 self._start_client()
             if self._is_client or self._guests:
-                self._child.line.send(do="ready")
+                self._child.line.send(do="ready", goals=self._goals)
             self._child.wait("running")
             self.follower = StoreFollower(self.store_path)
             if self._posts:
@@ -92,7 +93,7 @@ class RuntimeRobot(Robot):
             self._guests.append(guest)
             guest.start()
             if self._moves(name) and not self._observe:
-                guest.ask("enable")
+                self._goals[name] = list(guest.ask("enable"))
 
     def _moves(self, device: str) -> bool:
         return any(a.device == device for a in self._schedule.actuator.values())
@@ -185,9 +186,10 @@ class RuntimeRobot(Robot):
         """Also the drivers of this process. Raises DeviceError, RuntimeFault."""
         for guest in self._guests:
             if self._moves(guest.device) and not self._observe:
-                guest.ask("enable")
+                self._goals[guest.device] = list(guest.ask("enable"))
         # an emergency stop from now on wins, also one that comes while this waits
-        self._child.line.send(do="arm", estops=self.follower.reader.status()["estops"])
+        estops = self.follower.reader.status()["estops"]
+        self._child.line.send(do="arm", estops=estops, goals=self._goals)
         trouble = self._child.wait("armed")["error"]
         if trouble:
             raise RuntimeFault(trouble)

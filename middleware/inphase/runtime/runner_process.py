@@ -89,13 +89,16 @@ def _serve(line: _Line, stop_fd: int, described: Schedule, options: RunOptions) 
         try:
             runtime.prepare()
             assert runtime.core is not None
-            guests = runtime.guests
+            guests = [link.name for link in runtime.guests]
             stop_s = park_times.longest_stop_ns(described) / 1e9
             facts: dict[str, Any] = {"path": runtime.name.path, "stop_s": stop_s}
             line.send(runtime.client_fds, event="store", guests=guests, **facts)
             is_waited_for = options.client_policy or guests
-            if is_waited_for and line.receive() is None:  # `ready`
-                return RuntimeFault.exit_code
+            if is_waited_for:
+                ready = line.receive()
+                if ready is None:
+                    return RuntimeFault.exit_code
+                _take_goals(runtime, ready[0])
             runtime.start()
             line.send(event="running")
             while not runtime.over:
@@ -110,6 +113,12 @@ def _serve(line: _Line, stop_fd: int, described: Schedule, options: RunOptions) 
     return summary.exit_code(result)
 
 
+def _take_goals(runtime: Runtime, request: dict[str, Any]) -> None:
+    """Where the devices hold that the Runner's own process has enabled."""
+    for link in runtime.guests:
+        link.guests_goals = tuple(request.get("goals", {}).get(link.name, ()))
+
+
 def _obey(runtime: Runtime, line: _Line) -> None:
     requests = line.receive()
     if requests is None:
@@ -117,6 +126,7 @@ def _obey(runtime: Runtime, line: _Line) -> None:
         return
     for request in requests:
         if request["do"] == "arm":
+            _take_goals(runtime, request)
             try:
                 runtime.arm(request["estops"])
                 line.send(event="armed", error=None)

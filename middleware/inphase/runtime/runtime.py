@@ -47,7 +47,7 @@ from inphase.runtime.run_recorder import RunRecorder
 from inphase.runtime.words import verdict
 from inphase.runtime.words.notices import Notices
 from inphase.runtime.workers import opened
-from inphase.runtime.workers.worker_supervisor import Workers
+from inphase.runtime.workers.worker_supervisor import WorkerLink, Workers
 from inphase.schedule import Schedule
 from inphase.schedule.motion import park_times
 from inphase.world.world_process import WorldProcess
@@ -262,10 +262,10 @@ class Runtime:
         return peers_of(self._workers.links, self._emulator, self._policy)
 
     @property
-    def guests(self) -> list[str]:
-        """The devices that the caller's own process drives."""
+    def guests(self) -> list[WorkerLink]:
+        """The workers that are threads of the caller's own process."""
         assert self._workers is not None
-        return [link.name for link in self._workers.links if link.is_guest]
+        return [link for link in self._workers.links if link.is_guest]
 
     @property
     def client_fds(self) -> list[int]:

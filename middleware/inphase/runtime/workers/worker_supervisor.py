@@ -49,6 +49,8 @@ class WorkerLink:
         self.actuator = next((i for i, a in enumerate(plan.actuators) if a.device == device), None)
         self.is_powered = False
         """whether it was asked to enable, and is not known to have been switched off since"""
+        self.guests_goals: tuple[float, ...] = ()
+        """of a guest: where its device holds, as the caller's process said it last"""
         self.home = plan.sensors[self.sensor].home
         self.is_guest = self.home == "thread" and outside
         """it runs in a thread of the process that started this one"""
@@ -126,10 +128,11 @@ class WorkerLink:
         """Have the driver enable its actuator, and let it move; from the attempt on it counts as
         powered. Raises DeviceError."""
         assert self.actuator is not None
+        goals = self.guests_goals
         if not self.is_guest:  # whoever has it has enabled it
             self.is_powered = True
             goals = self._ask("enable")
-            core.holds(self.actuator, self.plan.actuators[self.actuator].turned(goals))
+        core.holds(self.actuator, self.plan.actuators[self.actuator].turned(goals))
         core.enable(self.actuator, True)
 
     def disable(self) -> None:
