@@ -24,6 +24,7 @@ EXTRAS = {
     "pyarrow": "export",
     "pypylon": "pylon",
     "pytest": "testing",
+    "rapier3d": "rapier",
     "ray": "ray",
     "rerun": "rerun",
     "segno": "web",

@@ -304,6 +304,7 @@ def _world(plan: Plan, faults: list[ScheduleFault]) -> tuple[dict[str, Any], lis
 
     Raises ScheduleError.
     """
+    from inphase.world.engines import make_world
     from inphase.world.mujoco.certainties import Certainties
     from inphase.world.mujoco.world import MujocoWorld
     from inphase.world.randomisation import Randomisation
@@ -312,11 +313,12 @@ def _world(plan: Plan, faults: list[ScheduleFault]) -> tuple[dict[str, Any], lis
     assert described.world is not None
     facts: dict[str, Any] = {"model": described.world.model, "trouble": None}
     try:
-        world = MujocoWorld(plan)
+        world = make_world(plan)
     except WorldError as error:
         return facts | {"trouble": str(error)}, []
     drawn = Randomisation(plan, world).drawn
-    certainties = Certainties(world)
+    # the start, and what the model's own drives hold, is MuJoCo's to say for any world
+    certainties = Certainties(world if type(world) is MujocoWorld else MujocoWorld(plan))
     faults += certainties.faults()
     return facts | {
         "version": world.version,

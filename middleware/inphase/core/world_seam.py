@@ -162,10 +162,16 @@ class World(Protocol):
 
 
 def require(schedule: Schedule) -> None:
-    """Raise ScheduleError for a schedule that says nothing of a world."""
+    """Raise ScheduleError for a schedule without a world that runs in real time."""
     if schedule.world is None:
         raise schedule.error(
             "world",
             "the table is missing, and --simulate runs the robot in a world; add [world] with a "
             "model, or run it with --lockstep, where the drivers' own twins answer",
+        )
+    if schedule.world.engine != "mujoco":
+        raise schedule.error(
+            "world.engine",
+            f'{schedule.world.engine!r} runs in lock step alone; write engine = "mujoco" for '
+            f"--simulate, or run it with --lockstep",
         )

@@ -23,7 +23,7 @@ from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.schedule import Schedule
 from inphase.schedule.import_by_name import place_of, resolve_call
-from inphase.world.mujoco import world as mujoco_world
+from inphase.world.engines import make_world
 from inphase.world.randomisation import KnobLike
 
 _SLICE = 10_000  # cycles after which a thread looks whether it is to stop
@@ -105,7 +105,7 @@ class Seat:
         self._plan = plan if job.policy is None else replace(plan, client_policy=True)
         self._kept = Kept()
         has_world = job.schedule.world is not None
-        self._world = mujoco_world.MujocoWorld(self._plan) if has_world else None
+        self._world = make_world(self._plan) if has_world else None
         self._version, self._weights = 0, None
 
     def load(self, version: int, weights: Any) -> None:

@@ -40,7 +40,7 @@ from inphase.runtime.words.policy_notices import PolicyNotices
 from inphase.schedule import Schedule
 from inphase.schedule.timing_model import TimingModel
 from inphase.world import randomisation
-from inphase.world.mujoco import world as mujoco_world
+from inphase.world.engines import make_world
 from inphase.world.randomisation import KnobLike, Randomisation
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class LockStep:
         self.schedule, self._native = schedule, native
         self._own_world = None
         if world is None and schedule.world is not None:
-            world = self._own_world = mujoco_world.MujocoWorld(plan)
+            world = self._own_world = make_world(plan)
         self.world = world
         self.seed = randomisation.episode_seed(seed, episode)
         """of this episode"""

@@ -88,10 +88,12 @@ class WorldActuator(Table, frozen=True, forbid_unknown_fields=True, kw_only=True
 
 
 class WorldTable(Table, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A world of MuJoCo: an MJCF file beside the schedule, and what its parts are to the robot."""
+    """A simulated world: an MJCF file beside the schedule, and what its parts are to the robot."""
 
     model: Annotated[str, Meta(min_length=1)]
     """The MJCF file."""
+    engine: Literal["mujoco", "rapier"] = "mujoco"
+    """The simulator that steps it: MuJoCo, or Rapier (extra `rapier`), in lock step alone."""
     step_us: Annotated[float, Meta(gt=0, le=1_000_000)] | None = None
     """The physics step; the nearest one below that divides the period is taken. Left out: the
     model's."""

@@ -26,7 +26,7 @@ from inphase.schedule.distribution import KINDS, Distribution, Shape, Spec
 from inphase.schedule.simulation_tables import Knob
 from inphase.schedule.tables import Device, Sensor
 from inphase.schedule.timing_model import TimingModel
-from inphase.world.mujoco import world as mujoco_world
+from inphase.world.engines import make_world
 from inphase.world.mujoco.knobs import nearest
 
 SENSOR = "episode"
@@ -376,7 +376,7 @@ class KnobFacts(NamedTuple):
 def knobs_of(schedule: Schedule, pattern: str = "*") -> list[KnobFacts]:
     """The knobs of a schedule's simulation that a pattern stands for. Raises as a run does."""
     plan = planning.make(schedule)
-    world = mujoco_world.MujocoWorld(plan) if schedule.world is not None else None
+    world = make_world(plan) if schedule.world is not None else None
     randomisation = Randomisation(plan, world)
     drawn = {one.path for one in randomisation.drawn}
     facts = []

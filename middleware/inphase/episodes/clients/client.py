@@ -25,7 +25,7 @@ from inphase.frames.shaping import Shaping
 from inphase.frames.store_follower import StoreFollower
 from inphase.plan import plan as planning
 from inphase.schedule import Schedule
-from inphase.world.mujoco import world as mujoco_world
+from inphase.world.engines import make_world
 from inphase.world.randomisation import KnobLike
 
 _WAIT_S = 10.0
@@ -178,7 +178,7 @@ class LockStepClient(Client):
 
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
-        self.world = mujoco_world.MujocoWorld(self.plan) if schedule.world is not None else None
+        self.world = make_world(self.plan) if schedule.world is not None else None
         self._robot: LockStepRobot | None = None
         self._kept = Kept()
 

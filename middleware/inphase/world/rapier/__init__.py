@@ -1,0 +1,1 @@
+"""A second world: Rapier steps the model that MuJoCo has read."""
