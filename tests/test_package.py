@@ -82,7 +82,12 @@ def test_every_extra_that_a_remedy_names_brings_its_package() -> None:
 
 
 def test_all_runs_every_schedule_that_comes_along() -> None:
-    runs = set(EXTRAS.values()) - {"testing", "rerun", "ray", "rapier"}  # tests, large ones, no schedule's
+    runs = set(EXTRAS.values()) - {
+        "testing",
+        "rerun",
+        "ray",
+        "rapier",
+    }  # tests, large ones, no schedule's
     assert requirements("all") == {name for extra in runs for name in requirements(extra)}
 
 
