@@ -15,6 +15,7 @@
 # make readers-test: recordings and live views in readers of other people (tests/other_readers/README.md)
 # make policy-servers-test: a policy server's protocol, by the package openpi-client (tests/other_servers/README.md)
 # make damiao-test: the emulated Damiao motors, moved by a second package of other people
+# make ur-test: the emulated arm of Universal Robots, by ur_rtde's client
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make ray-test: rollouts on a Ray cluster of this machine's processes, workers and nodes that die
 # make trainers-test: PPO in one file, stable-baselines3 and RLlib, on our environment and workers
@@ -59,8 +60,8 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test policy-servers-test damiao-test lerobot-test ray-test trainers-test page-test vendor \
-    wheel transports bench clean always
+    bare-test first-hour models-test readers-test policy-servers-test damiao-test ur-test lerobot-test ray-test trainers-test page-test \
+    vendor wheel transports bench clean always
 
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 60
@@ -222,6 +223,16 @@ damiao-test: .venv/installed build/damiao/installed
 build/damiao/installed:
 	@echo "Set-up of build/damiao: fetches fastgripper-dm, 1 MB on disk."
 	$(call pip_install,$(BIN)/python,--no-deps --target build/damiao fastgripper-dm==0.1.1)
+	@touch $@
+
+ur-test: .venv/installed build/ur/installed
+	$(BIN)/python -m pytest -q -rs tests/test_ur.py
+
+# the client of other people that takes our emulator for a robot
+build/ur/installed:
+	@echo "Set-up of build/ur: fetches ur_rtde, 20 MB on disk."
+	@test -x build/ur/bin/python || $(PYTHON) -m venv build/ur
+	$(call pip_install,build/ur/bin/python,ur_rtde==1.6.5)
 	@touch $@
 
 lerobot-test: .venv/installed build/lerobot/installed

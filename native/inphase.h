@@ -1047,7 +1047,8 @@ struct inphase_exchange {
     uint16_t sequence_type;     /* of a whole number; 0: the device has none */
     uint16_t sequence_big_endian;
     uint32_t clock_offset;      /* of the device's time in the last reply */
-    uint16_t clock_type;        /* unsigned; 0: it gives none, and the model below is all */
+    uint16_t clock_type;        /* unsigned, or F64: seconds, which are taken as nanoseconds, with
+                                   a tick of 1; 0: it gives none, and the model below is all */
     uint16_t clock_big_endian;
     uint32_t clock_bits;        /* at which it wraps, 0: never */
     double clock_tick_ns;       /* nanoseconds of one of its ticks, at most 1e9 */

@@ -300,7 +300,8 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Clock:
-    """A device's time in a packet: an unsigned number of ticks from any origin."""
+    """A device's time in a packet, from any origin: an unsigned number of ticks. Or seconds as F64,
+    which are taken as whole nanoseconds: `tick_ns` is 1."""
 
     offset: int
     type: Raw

@@ -11,6 +11,8 @@
 #include "checksum.h"
 #include "encode.h"
 
+#define CLOCK_MOST_S 4e9         /* 127 years, of a device's time in seconds */
+
 /* ---- escape rule ------------------------------------------------------------------------ */
 
 /* does the pattern end at position `at` of bytes, within the rule's range? */
@@ -69,6 +71,18 @@ int32_t inphase_unescape(const struct inphase_framing *framing, const uint8_t *f
 #define SIGN_16 0x8000u
 #define SIGN_11 0x400u
 #define MASK_12 0xfffu
+
+uint64_t raw_ticks(const uint8_t *bytes, uint32_t type, bool big_endian)
+{
+    double seconds;
+
+    if (type != INPHASE_F64)
+        return raw_bits(bytes, raw_size(type), big_endian);
+    seconds = raw_to_double(bytes, type, big_endian);
+    if (!(seconds > -CLOCK_MOST_S && seconds < CLOCK_MOST_S))
+        return 0;
+    return (uint64_t)(int64_t)(seconds * 1e9 + (seconds < 0 ? -0.5 : 0.5));
+}
 
 bool lies_within(uint32_t offset, uint32_t count, uint32_t size)
 {

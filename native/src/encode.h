@@ -17,6 +17,8 @@ static inline uint32_t raw_size(uint32_t type)
 }
 
 uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian);
+/* likewise; of F64 seconds as whole nanoseconds, and 0 for a number that is no time */
+uint64_t raw_ticks(const uint8_t *bytes, uint32_t type, bool big_endian);
 double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);
 
 /* in 64 bits: an offset near the end of its type must not wrap round to the front */

@@ -37,6 +37,12 @@ static bool counts(uint32_t type)
     return raw_size(type) && type != INPHASE_F32 && type != INPHASE_F64 && type < INPHASE_SM16;
 }
 
+/* a device's time may also be seconds */
+static bool clock_counts(const struct inphase_exchange *e)
+{
+    return counts(e->clock_type) || (e->clock_type == INPHASE_F64 && e->clock_tick_ns == 1);
+}
+
 /* Packets that silence ends have nothing else that says where they end. A pause in the middle cuts
    one in two, so each reply has a checksum or a size of its own, which no part of it fulfils */
 static bool silence_fits(const struct inphase_exchange *e)
@@ -101,8 +107,7 @@ static int exchange_fits(const struct inphase_exchange *e)
         if (!raw_size(e->field[i].type) || e->field[i].channel >= INPHASE_MAX_VALUES ||
             !lies_within(e->field[i].offset, raw_size(e->field[i].type), INPHASE_MAX_PACKET))
             return -EINVAL;
-    if (e->clock_type && (!counts(e->clock_type) ||
-                          !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
+    if (e->clock_type && (!clock_counts(e) || !(e->clock_tick_ns > 0 && e->clock_tick_ns <= 1e9) ||
                           e->clock_bits > 64 ||
                           !lies_within(e->clock_offset, raw_size(e->clock_type),
                                        INPHASE_MAX_PACKET)))

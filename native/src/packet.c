@@ -192,7 +192,8 @@ static int take_reply(struct inphase_parser *parser, uint32_t index, uint32_t si
 
         if (spec->clock_offset + width > (uint32_t)plain_size)
             return refuse(parser, INPHASE_REASON_SIZE, size);
-        parser->clock = raw_bits(plain + spec->clock_offset, width, spec->clock_big_endian);
+        parser->clock =
+            raw_ticks(plain + spec->clock_offset, spec->clock_type, spec->clock_big_endian);
     }
     return 0;
 }

@@ -633,6 +633,35 @@ static void an_exchange_that_points_outside_its_bounds_is_refused(void)
     CHECK_EQUAL(inphase_parser_open(&parser, &bus.exchange), -EINVAL);
 }
 
+/* a device's time in seconds is taken as whole nanoseconds; what is no time is 0 */
+static void a_clock_of_seconds_is_taken_in_nanoseconds(void)
+{
+    static const struct inphase_reply reply = {.size = 9, .fields = 1};
+    static const struct inphase_field field = {8, INPHASE_U8, 0, 0, 1, 0};
+    static const uint8_t packet[] = {0x3f, 0xf8, 0, 0, 0, 0, 0, 0, 7}; /* 1.5 s */
+    static const uint8_t nan[] = {0x7f, 0xf8, 0, 0, 0, 0, 0, 0, 7};
+    static const uint8_t far_away[] = {0x7f, 0xe0, 0, 0, 0, 0, 0, 0, 7};
+    struct inphase_exchange exchange = {
+        .replies = 1, .reply = &reply, .field = &field, .fields = 1,
+        .clock_type = INPHASE_F64, .clock_big_endian = 1, .clock_tick_ns = 1000,
+        .framing = {.datagram = 1, .min_size = 9, .max_size = 9}};
+    inphase_parser *parser;
+    uint32_t reason, detail;
+    double value[INPHASE_MAX_VALUES];
+
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), -EINVAL);
+    exchange.clock_tick_ns = 1;
+    CHECK_EQUAL(inphase_parser_open(&parser, &exchange), 0);
+    CHECK_EQUAL(inphase_parser_feed(parser, packet, sizeof packet, value, &reason, &detail), 1);
+    CHECK_EQUAL(inphase_parser_clock(parser), 1500000000);
+    CHECK_EQUAL(inphase_parser_feed(parser, nan, sizeof nan, value, &reason, &detail), 1);
+    CHECK_EQUAL(inphase_parser_clock(parser), 0);
+    CHECK_EQUAL(inphase_parser_feed(parser, far_away, sizeof far_away, value, &reason, &detail),
+                1);
+    CHECK_EQUAL(inphase_parser_clock(parser), 0);
+    inphase_parser_close(parser);
+}
+
 static void an_encoding_that_points_outside_its_packet_is_refused(void)
 {
     struct inphase_field field = {UINT32_MAX - 1, INPHASE_I32, 0, 0, 1, 0};
@@ -956,6 +985,7 @@ int main(void)
     RUN(packed_values_leave_each_other_alone);
     RUN(an_answer_to_a_command_is_dropped_while_it_is_owed);
     RUN(an_exchange_that_points_outside_its_bounds_is_refused);
+    RUN(a_clock_of_seconds_is_taken_in_nanoseconds);
     RUN(an_encoding_that_points_outside_its_packet_is_refused);
     RUN(a_number_that_reaches_beyond_the_longest_packet_is_refused);
     RUN(an_exchange_beyond_its_bounds_is_refused);

@@ -16,6 +16,7 @@ from .dynamixel.servos import BusOptions, ServoBus
 from .feetech import registers as feetech_registers
 from .feetech.servos import FeetechBus, FeetechBusOptions
 from .netft import ForceSensor, SensorOptions
+from .ur import Controller, ControllerOptions
 
 if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from inphase.emulation import Part, WallWorld
@@ -24,13 +25,14 @@ if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from .world import WorldJoints
 
 Table = dict[str, Any]
-Device: TypeAlias = "ServoBus | FeetechBus | ForceSensor | Drives | MitBus"
+Device: TypeAlias = "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | Controller"
 
 # what a schedule may call their drivers
 _SERVOS = ("dynamixel", "inphase_drivers.dynamixel:Servos")
 _FEETECH = ("feetech", "inphase_drivers.feetech:FeetechServos")
 _MIT = ("damiao", "inphase_drivers.damiao:DamiaoMotors")
 _DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
+_CONTROLLERS = ("ur_rtde", "inphase_drivers.ur:Arm")
 _FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
 
 
@@ -73,6 +75,8 @@ def devices(
             if table.get("driver") in _MIT:
                 mit = _mit_options(name, table)
                 opened[name] = MitBus(mit, now_ns, _world_joints(world, name, len(mit.ids)))
+            if table.get("driver") in _CONTROLLERS and world is None:
+                opened[name] = Controller(_controller_options(name, table, emulator), now_ns)
         for name, table in tables.items():
             if table.get("driver") in _FORCE_SENSORS:
                 part = _part(world, name)
@@ -188,6 +192,19 @@ def _sensor_options(name: str, table: Table, emulator: Table) -> SensorOptions:
         counts_per_force=_take(emulator, "emulator", "counts_per_force", _integer, 1_000_000),
         counts_per_torque=_take(emulator, "emulator", "counts_per_torque", _integer, 1_000_000),
         rdt_hz=_take(emulator, "emulator", "rdt_hz", _integer, 1000),
+    )
+
+
+def _controller_options(name: str, table: Table, emulator: Table) -> ControllerOptions:
+    where = f"device.{name}"
+    return ControllerOptions(
+        host=_take(table, where, "host", _text),
+        port=_take(table, where, "port", _integer, 30004),
+        script_port=_take(table, where, "script_port", _integer, 30002),
+        dashboard_port=_take(table, where, "dashboard_port", _integer, 29999),
+        serial=_take(emulator, "emulator", "serial", _text, "20235500001"),
+        version=_take(emulator, "emulator", "rtde_version", _integer, 2),
+        drift_ppm=float(_take(emulator, "emulator", "drift_ppm", _integer, 0)),
     )
 
 
