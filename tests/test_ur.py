@@ -47,6 +47,8 @@ def ur_schedule(folder: Path, *changes: tuple[str, str]) -> Path:
         text = re.sub(rf"(?m)^{line}", f"{key} = {free_port(socket.SOCK_STREAM)}", text)
     text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
     text = text.replace("max_hold_ms = 2000 ", "max_hold_ms = 20_000 ")
+    text = text.replace("resumed_after_ms = 2000 ", "resumed_after_ms = 20_000 ")
+    text = text.replace("max_age_ms = 20\n", "max_age_ms = 1000\n")
     for old, new in changes:
         assert old in text, old
         text = text.replace(old, new)
