@@ -8,11 +8,13 @@ import pytest
 
 from inphase import Runner
 from inphase.command import check
+from inphase.frames.store_follower import StoreFollower
 from inphase.plan.validation import load
 from inphase.runtime.words import rest_words
 from inphase.service.unit import unit_of
 from peers import BOUND_S, until
 from runtimes import Robot, Run, has_ended
+from serving import Served
 from test_guard import guard_of, notes_of
 
 pytestmark = pytest.mark.real
@@ -130,8 +132,22 @@ def test_the_longest_stop_is_stated_and_waited_for(robot: Robot) -> None:
     ramps_s, cycles_s = 2 * 1.3, 2 * 10 / 125
     ways_s = 1.875 * (3.3 + 0.3) / 0.9 / 0.3  # from the far end of the range, then to the end
     assert stop_s == pytest.approx(ramps_s + cycles_s + 1.25 * ways_s, abs=1e-3)
-    unit = unit_of([load(robot.schedule)], [])
-    assert int(unit.partition("TimeoutStopSec=")[2].split()[0]) > stop_s + 10
+    for speed in (1.0, 0.1):  # the path at 0.2 rad/s takes half as long again as at 0.3
+        unit = unit_of([load(robot.schedule)], [], speed)
+        longest_s = stop_s + 1.25 * ways_s * 0.5 * (speed < 1.0)
+        assert int(unit.partition("TimeoutStopSec=")[2].split()[0]) > longest_s + 10
+
+
+@pytest.mark.long
+def test_a_service_that_is_told_to_end_parks_its_robot(robot: Robot) -> None:
+    robot.write(LIMP, PARK)
+    with Served(robot) as served:
+        follower = StoreFollower.of_robot(robot.name)
+        until(lambda: follower.next(BOUND_S).state == "armed")
+        follower.close()
+        assert served.end() == 0
+    assert is_parked(robot)
+    assert torque(robot) == [0] * 6
 
 
 @pytest.mark.long

@@ -228,6 +228,25 @@ static void signals_stop_and_one_arms(void)
     }
 }
 
+/* a terminal that closes is often told twice, and nobody has asked for less of a stop */
+static void a_second_signal_hurries_and_a_terminal_that_closes_twice_does_not(void)
+{
+    static const char twice[] = {SIGHUP, SIGHUP, SIGINT}, again[] = {SIGTERM};
+    struct robot robot;
+
+    open_robot(&robot);
+    say(robot.signals[1], twice, sizeof twice);
+    say(robot.signals[1], (const char[]){SIGUSR1}, 1);
+    expect_told(&robot, "a");
+    expect_stop(&robot, INPHASE_REASON_SIGNAL, SIGHUP);
+    CHECK_EQUAL(atomic_load(&robot.core->hurried), 0);
+    say(robot.signals[1], again, sizeof again);
+    say(robot.signals[1], (const char[]){SIGUSR1}, 1);
+    expect_told(&robot, "a");
+    CHECK_EQUAL(atomic_load(&robot.core->hurried), 1);
+    close_robot(&robot);
+}
+
 static void the_line_stops_by_word_and_by_its_end(void)
 {
     struct robot robot;
@@ -477,6 +496,7 @@ int main(void)
     RUN(keys_that_nobody_hears_stop_all_the_same);
     RUN(a_terminal_that_hangs_up_is_a_stop);
     RUN(signals_stop_and_one_arms);
+    RUN(a_second_signal_hurries_and_a_terminal_that_closes_twice_does_not);
     RUN(the_line_stops_by_word_and_by_its_end);
     RUN(a_stop_that_came_while_a_person_armed_wins);
     RUN(a_supervisor_that_is_silent_for_a_second_latches);

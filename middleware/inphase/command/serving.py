@@ -79,7 +79,8 @@ def serve(
 
     described = [load(path) for path in schedules]
     if unit:
-        click.echo(unit_of(described, _without_unit(sys.argv[2:], schedules)), nl=False)
+        arguments = _without_unit(sys.argv[2:], schedules)
+        click.echo(unit_of(described, arguments, speed), nl=False)
         return
     if page is None and (certificate or certificate_key):
         raise ServiceError("a certificate is for web pages; give --page 0.0.0.0:8470, too")

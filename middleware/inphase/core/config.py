@@ -23,7 +23,7 @@ from inphase.plan.feedback import FEEDBACK_KINDS
 from inphase.plan.plan import EstopPlan, Plan
 from inphase.schedule.motion import park_times
 from inphase.schedule.motion.workspace import Workspace
-from inphase.schedule.tables import Actuator, Policy
+from inphase.schedule.tables import Policy
 
 _PAGE = 4096
 
@@ -247,7 +247,7 @@ def _actuator(
         "rest_speed": actuator.schedule.rest_speed,
         "limits": limits,
         "workspace": _workspace(actuator.schedule.workspace, keep),
-        "park": _park(actuator.schedule, period_ns, keep),
+        "park": _park(actuator, period_ns, keep),
         # of a device the driver says it, as it is enabled
         "start": ffi.NULL if lockstep is None else start_positions(actuator, index, keep, lockstep),
         "encoding": encoding_fields(actuator.encoding, keep) if actuator.encoding else {},
@@ -304,18 +304,20 @@ def _workspace(workspace: Workspace | None, keep: list[Any]) -> Any:
     return made
 
 
-def _park(actuator: Actuator, period_ns: int, keep: list[Any]) -> Any:
-    """struct inphase_park; NULL: there is none."""
-    park = actuator.park
+def _park(actuator: ActuatorPlan, period_ns: int, keep: list[Any]) -> Any:
+    """struct inphase_park; NULL: there is none. A run may be allowed less than its schedule."""
+    park = actuator.schedule.park
     if park is None:
         return ffi.NULL
+    wanted = zip(park_times.velocities(actuator.schedule, park), actuator.limits, strict=True)
+    velocity = [min(one, limits.velocity) for one, limits in wanted]
     made = ffi.new(
         "struct inphase_park *",
         {
             "points": len(park.path),
             "point": doubles([at for point in park.path for at in point], keep),
-            "velocity": doubles(park_times.velocities(actuator, park), keep),
-            "longest_ns": park_times.longest_ns(actuator, park, period_ns),
+            "velocity": doubles(velocity, keep),
+            "longest_ns": park_times.longest_ns(actuator.schedule, park, velocity, period_ns),
         },
     )
     keep.append(made)

@@ -90,7 +90,7 @@ def _serve(line: _Line, stop_fd: int, described: Schedule, options: RunOptions) 
             runtime.prepare()
             assert runtime.core is not None
             guests = [link.name for link in runtime.guests]
-            stop_s = park_times.longest_stop_ns(described) / 1e9
+            stop_s = park_times.longest_stop_ns(described, options.speed) / 1e9
             facts: dict[str, Any] = {"path": runtime.name.path, "stop_s": stop_s}
             line.send(runtime.client_fds, event="store", guests=guests, **facts)
             is_waited_for = options.client_policy or guests

@@ -432,8 +432,7 @@ class Runtime:
     def finish(self) -> dict[str, Any]:
         """After the cycle has ended: switch off what is to be off, and sum up."""
         assert self.core is not None and self.reader is not None and self._power is not None
-        assert self._host_counts is not None and self._notices is not None
-        assert self._attribution is not None
+        assert self._host_counts and self._notices is not None and self._attribution is not None
         self._host_counts.count()
         self._attribution.end()
         self._notices.latch()
@@ -455,7 +454,8 @@ class Runtime:
         """End everything that was started, in bounded time; always callable."""
         if self.core is not None and not self.over:
             self.stop("request")
-            self.core.ended(_JOIN_NS + park_times.longest_stop_ns(self.schedule))
+            stop_ns = park_times.longest_stop_ns(self.schedule, self.options.speed)
+            self.core.ended(_JOIN_NS + stop_ns)
         if self._power is not None:
             self._power.end()
         if self._guard is not None:

@@ -14,16 +14,18 @@ _STOP_S = 20
 """for the ends of all processes, after the longest stop of each robot"""
 
 
-def unit_of(schedules: Sequence[Schedule], arguments: Sequence[str]) -> str:
+def unit_of(schedules: Sequence[Schedule], arguments: Sequence[str], speed: float) -> str:
     """The text of a unit that runs `inphase serve` with those arguments, by this user.
 
-    arguments: all that follow `inphase serve`, but for the paths of the schedules.
+    arguments: all that follow `inphase serve`, but for the paths of the schedules. speed: the share
+    of the velocity limits that they say.
     """
     paths = [str(one.path.resolve()) for one in schedules]
     command = [str(Path(sys.executable)), "-m", "inphase", "serve", *paths, *arguments]
     line = " ".join(shlex.quote(one).replace("%", "%%") for one in command)
     names = ", ".join(one.name for one in schedules)
-    stop_s = _STOP_S + sum(math.ceil(park_times.longest_stop_ns(one) / 1e9) for one in schedules)
+    stops_ns = [park_times.longest_stop_ns(one, speed) for one in schedules]
+    stop_s = _STOP_S + math.ceil(sum(stops_ns) / 1e9)
     return f"""[Unit]
 Description=inphase: {names}
 Wants=network-online.target

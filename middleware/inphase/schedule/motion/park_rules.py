@@ -85,7 +85,9 @@ def _check_time(schedule: Schedule, name: str) -> Iterator[ScheduleFault]:
         return
     if list(_check_points(schedule, name)) or list(_check_velocity(schedule, name)):
         return
-    time_s = park_times.longest_ns(actuator, actuator.park, schedule.cycle.period_ns) / 1e9
+    velocity = park_times.velocities(actuator, actuator.park)
+    period_ns = schedule.cycle.period_ns
+    time_s = park_times.longest_ns(actuator, actuator.park, velocity, period_ns) / 1e9
     if time_s > _LONGEST_S:
         yield schedule.fault(
             f"actuator.{name}.park",

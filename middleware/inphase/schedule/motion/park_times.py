@@ -1,7 +1,7 @@
 """The length of a park, and of the longest stop of a robot. native/src/park.c makes the ways."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from inphase.schedule import channels
 from inphase.schedule.motion.park import Park
@@ -9,6 +9,7 @@ from inphase.schedule.tables import Actuator, Schedule
 
 RAMP_NS = 1_300_000_000
 """STOP_NS of native/src/state.h: a ramp to measured rest takes no longer"""
+_LONGEST_NS = 120_000_000_000  # INPHASE_PARK_LONGEST_NS: then it holds on the way
 _SHARE = 0.9  # of the limits that a way uses, as in park.c
 _SLOWER = 1.05  # a way that jerk bounds is found in such steps there
 _CYCLES = 10  # per way: to come to rest and to begin
@@ -16,27 +17,31 @@ _REPEATED = 1.25  # ways that a lost write begins anew
 _OF_LIMITS = 0.25  # velocity on the way, where the schedule gives none
 
 
-def velocities(actuator: Actuator, park: Park) -> list[float]:
-    """Largest velocity per channel on the way, in rad/s or m/s."""
+def velocities(actuator: Actuator, park: Park, share: float = 1.0) -> list[float]:
+    """Largest velocity per channel on the way, in rad/s or m/s. share: of the limits', that a run
+    is allowed."""
     count = len(park.path[0])
+    limits = channels.numbers(actuator.limits.velocity or 0.0, count)
+    wanted = [_OF_LIMITS * one for one in limits]
     if park.velocity is not None:
-        return channels.numbers(park.velocity, count)
-    return [_OF_LIMITS * one for one in channels.numbers(actuator.limits.velocity or 0.0, count)]
+        wanted = channels.numbers(park.velocity, count)
+    return [min(one, share * most) for one, most in zip(wanted, limits, strict=True)]
 
 
-def longest_ns(actuator: Actuator, park: Park, period_ns: int) -> int:
-    """From the stop to the end of the path, wherever in their range the joints were."""
-    ways_s = sum(_way_s(actuator, park, way) for way in _ways(actuator, park))
+def longest_ns(actuator: Actuator, park: Park, velocity: Sequence[float], period_ns: int) -> int:
+    """From the stop to the end of the path, wherever in their range the joints were. velocity: the
+    largest on the way, per channel."""
+    ways_s = sum(_way_s(actuator, velocity, way) for way in _ways(actuator, park))
     ramp_s = RAMP_NS / 1e9
     cycles_s = _CYCLES * len(park.path) * period_ns / 1e9
-    return round((ramp_s + _REPEATED * ways_s + cycles_s) * 1e9)
+    return min(round((ramp_s + _REPEATED * ways_s + cycles_s) * 1e9), _LONGEST_NS)
 
 
-def longest_stop_ns(schedule: Schedule) -> int:
-    """From the request to stop to the end of the last cycle, at most."""
+def longest_stop_ns(schedule: Schedule, share: float = 1.0) -> int:
+    """From the request to stop to the end of the last cycle, at most. share: see `velocities`."""
     period_ns = schedule.cycle.period_ns
     parks = [
-        longest_ns(one, one.park, period_ns)
+        longest_ns(one, one.park, velocities(one, one.park, share), period_ns)
         for one in schedule.actuator.values()
         if one.park is not None
     ]
@@ -52,13 +57,13 @@ def _ways(actuator: Actuator, park: Park) -> Iterator[list[float]]:
         yield [abs(b - a) for a, b in zip(here, there, strict=True)]
 
 
-def _way_s(actuator: Actuator, park: Park, way: list[float]) -> float:
+def _way_s(actuator: Actuator, velocities: Sequence[float], way: list[float]) -> float:
     """The quintic's largest velocity is 15/8 of the mean, its acceleration 10 / sqrt(3), its jerk
     60, each by the distance and a power of the time."""
     limits, count, longest = actuator.limits, len(way), 0.0
     columns = zip(
         way,
-        velocities(actuator, park),
+        velocities,
         channels.numbers(limits.acceleration or math.inf, count),
         channels.numbers(limits.jerk or math.inf, count),
         strict=True,
