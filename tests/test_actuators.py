@@ -500,6 +500,10 @@ def advised(remedy: str, actuator: str, mode: str, gains: str) -> tuple[str, str
         return actuator, found[1], ""
     if found := re.fullmatch(r'give it (nsample="\d+") in one\.xml', remedy):
         return re.sub(r'nsample="\d+"', found[1], actuator), mode, gains
+    if re.fullmatch(
+        r"remove its delay there and give actuators\.limb\.\S+ = 3 in .timing.", remedy
+    ):
+        return re.sub(r' delay="\S+" nsample="\d+"', "", actuator), mode, gains
     if re.fullmatch(r"remove .* from one\.xml", remedy):
         return actuator, mode, gains
     assert re.fullmatch(r"(remove k[pd]( and kd)?, and )?make it .* in one\.xml", remedy), remedy

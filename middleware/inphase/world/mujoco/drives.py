@@ -147,7 +147,7 @@ class Drives:
                 raise self._schedule.error(
                     f"{key}.actuators", self._refusal(name, mode, law, actuator.name)
                 )
-            self._check_delay(name, number, f"{key}.actuators")
+            self._check_delay(name, number, f"{key}.actuators", actuator.name)
             drives.append(drive_of(mode, law, at))
         self._made.update(zip(numbers, drives, strict=True))
         return drives
@@ -190,7 +190,7 @@ class Drives:
                     yield f'give mode = "{other}" in [actuator.{actuator}]'
         yield f"make it {_KINDS[mode]} in {self._file}"
 
-    def _check_delay(self, name: str, number: int, key: str) -> None:
+    def _check_delay(self, name: str, number: int, key: str, actuator: str) -> None:
         """MuJoCo's delay needs every control of that time, and an event between two steps adds
         one."""
         kept = _delayed(self._model, number)
@@ -203,7 +203,8 @@ class Drives:
                 key,
                 f"actuator {name!r} of the model keeps {kept} controls for its delay of "
                 f"{delay_ns / 1e6:g} ms, and up to {needed} may be set in that time; give it "
-                f'nsample="{needed}" in {self._file}',
+                f'nsample="{needed}" in {self._file}, or remove its delay there and '
+                f"give actuators.{actuator}.delay_ms = {delay_ns / 1e6:g} in [timing]",
             )
 
     def _events_in(self, span_ns: int) -> int:
