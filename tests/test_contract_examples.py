@@ -1,13 +1,8 @@
 """The example drivers, a streaming IMU and a Modbus gauge, against the contract and others."""
 
-import contextlib
 import os
 import select
-import subprocess
-import sys
-import threading
 import time
-import tty
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,6 +17,7 @@ from inphase.testing import DriverContract
 from inphase.testing.rig import Rig
 from inphase_drivers.examples import ModbusGauge, StreamingImu
 from inphase_drivers.examples.imu import RAD_S
+from modbus_servers import modbus_server
 from peers import BOUND_S, ROOT
 from script_peers import ModedPeer
 
@@ -137,31 +133,6 @@ StartSerialServer(SimDevice(1, simdata=[data]), port=sys.argv[1], baudrate=11520
 """
 
 
-def link_two(fds: tuple[int, int]) -> None:
-    """What is written to either end is read from the other, until one is closed."""
-    with contextlib.suppress(OSError, ValueError):
-        while True:
-            for fd in select.select(fds, [], [])[0]:
-                os.write(fds[fd == fds[0]], os.read(fd, 4096))
-
-
-@contextlib.contextmanager
-def modbus_server(first: int) -> Iterator[str]:
-    """pymodbus as the device, with registers from `first` on; the port that reaches it."""
-    ours, theirs = os.openpty(), os.openpty()
-    for pair in (ours, theirs):
-        tty.setraw(pair[1])
-    threading.Thread(target=link_two, args=((ours[0], theirs[0]),), daemon=True).start()
-    server = subprocess.Popen([sys.executable, "-c", SERVER, os.ttyname(theirs[1]), str(first)])
-    try:
-        yield os.ttyname(ours[1])
-    finally:
-        server.kill()
-        server.wait(BOUND_S)
-        for fd in (*ours, *theirs):
-            os.close(fd)
-
-
 def opened(driver: ModbusGauge) -> int:
     """Open it, as soon as the server is up. Raises DeviceError."""
     end_s = time.monotonic() + BOUND_S
@@ -175,7 +146,7 @@ def opened(driver: ModbusGauge) -> int:
 
 def test_the_gauge_reads_a_device_of_pymodbus() -> None:
     pytest.importorskip("pymodbus", reason="pymodbus is not installed")
-    with modbus_server(0) as port:
+    with modbus_server(SERVER, "0") as port:
         driver = ModbusGauge("gauge", SerialOptions(port=port))
         fd = opened(driver)
         exchange = driver.sensor().exchange
@@ -196,7 +167,7 @@ def test_the_gauge_reads_a_device_of_pymodbus() -> None:
 
 def test_a_refusal_of_pymodbus_is_told_by_its_code() -> None:
     pytest.importorskip("pymodbus", reason="pymodbus is not installed")
-    with modbus_server(100) as port:  # it has no register 0: illegal data address
+    with modbus_server(SERVER, "100") as port:  # it has no register 0: illegal data address
         driver = ModbusGauge("gauge", SerialOptions(port=port))
         with pytest.raises(DeviceError, match=r"device \(2\) in its reply"):
             opened(driver)

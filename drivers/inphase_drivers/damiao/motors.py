@@ -56,7 +56,6 @@ class DamiaoMotors(Driver):
         super().__init__(name, options)
         self.options: DamiaoOptions = options
         self._motors = Motors(name, options)
-        self._bounds: tuple[Bound, ...] = ()  # known once it was opened
         self._goals: tuple[float, ...] = ()
         self._ours: set[int] = set()  # enabled by us, and not known to be off since
         self._spared: set[int] = set()  # held before an `enable` that failed
@@ -118,7 +117,7 @@ class DamiaoMotors(Driver):
         return ActuatorSpec(
             channels=len(options.ids),
             unit=_UNITS[self.mode],
-            bounds=self._bounds,
+            bounds=tuple(self._bound(motor) for motor in range(len(options.ids))),
             encoding=encoding_of(options, self.mode),
             servos=tuple(Servo(start=position) for position in options.starts),
             # nobody says if a question for its state feeds it, too
@@ -150,7 +149,6 @@ class DamiaoMotors(Driver):
         try:
             for ident in self.options.ids:
                 self._examine(ident)
-            self._bounds = tuple(self._bound(motor) for motor in range(len(self.options.ids)))
             bus.listen_only_to(self.options.feedbacks)
             return bus.fileno()
         except BaseException:
@@ -183,7 +181,10 @@ class DamiaoMotors(Driver):
         """The range of the mode's field in a frame."""
         number = ("position", "velocity", "effort").index(self.mode)
         most = self.options.spans[motor][number]
-        where = f"motor {self.options.ids[motor]}: register {P_MAX + number} is {most:g}"
+        where = (
+            f"motor {self.options.ids[motor]}: its model's range, register {P_MAX + number}, is "
+            f"{most:g}"
+        )
         return Bound(-most, most, where)
 
     def enable(self) -> None:
@@ -268,6 +269,19 @@ class DamiaoMotors(Driver):
     def goals(self) -> tuple[float, ...]:
         """In position mode the goals at which the motors hold, rad."""
         return self._goals if self.mode == "position" else ()
+
+    def torque(self) -> tuple[bool | None, ...]:
+        """By the motors' states. None of one that is on now: its time-out will end that after
+        `close`, unless `watchdog_ms` is 0."""
+        return tuple(self._has_torque(ident) for ident in self.options.ids)
+
+    def _has_torque(self, ident: int) -> bool | None:
+        try:
+            if self._motors.state(ident).code != ENABLED:
+                return False
+        except DeviceError:
+            return None
+        return None if self.options.watchdog_ms else True
 
     def disable(self) -> None:
         """Each motor off; its state is read back.

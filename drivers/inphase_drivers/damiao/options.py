@@ -27,7 +27,7 @@ class DamiaoOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """stiffness of all joints, or of each, N m/rad: of position mode, which needs it"""
     kd: Gain | None = None
     """damping likewise, N m s/rad: of position and velocity mode, which need it"""
-    watchdog_ms: Annotated[int, Meta(ge=0, le=60_000)] = 500
+    watchdog_ms: Annotated[int, Meta(ge=0, le=60_000)] = 200
     """without a command for so long a motor lets go (register 9); 0: it holds for ever"""
     bitrate: Annotated[int, Meta(ge=125_000, le=1_000_000)] = 1_000_000
     """bits per second of the bus: for the time of frames, `ip link` sets it"""

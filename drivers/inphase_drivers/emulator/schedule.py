@@ -16,6 +16,7 @@ from .dynamixel.servos import BusOptions, ServoBus
 from .feetech import registers as feetech_registers
 from .feetech.servos import FeetechBus, FeetechBusOptions
 from .netft import ForceSensor, SensorOptions
+from .robotiq.gripper import STROKE_M, GripperBus, GripperBusOptions
 from .ur import Controller, ControllerOptions
 
 if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
@@ -25,12 +26,15 @@ if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
     from .world import WorldJoints
 
 Table = dict[str, Any]
-Device: TypeAlias = "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | Controller"
+Device: TypeAlias = (
+    "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | GripperBus | Controller"
+)
 
 # what a schedule may call their drivers
 _SERVOS = ("dynamixel", "inphase_drivers.dynamixel:Servos")
 _FEETECH = ("feetech", "inphase_drivers.feetech:FeetechServos")
 _MIT = ("damiao", "inphase_drivers.damiao:DamiaoMotors")
+_GRIPPERS = ("robotiq", "inphase_drivers.robotiq:Gripper")
 _DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
 _CONTROLLERS = ("ur_rtde", "inphase_drivers.ur:Arm")
 _FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
@@ -72,6 +76,9 @@ def devices(
         for name, table in tables.items():
             if table.get("driver") in _DRIVES:
                 opened[name] = _drives(name, table, now_ns, world)
+            if table.get("driver") in _GRIPPERS:
+                gripper = _gripper_options(name, table, wire_time)
+                opened[name] = GripperBus(gripper, now_ns, _world_joints(world, name, 1))
             if table.get("driver") in _MIT:
                 mit = _mit_options(name, table)
                 opened[name] = MitBus(mit, now_ns, _world_joints(world, name, len(mit.ids)))
@@ -250,6 +257,18 @@ def _mit_options(name: str, table: Table) -> MitBusOptions:
         feedback_ids=tuple(table.get("feedback_ids") or [ident + 16 for ident in ids]),
         ranges=tuple((p, v, t) for p, v, t in ranges),
         start_position=tuple(start if isinstance(start, list) else [start] * len(ids)),
+    )
+
+
+def _gripper_options(name: str, table: Table, wire_time: bool) -> GripperBusOptions:
+    where = f"device.{name}"
+    stroke = table.get("stroke_m", STROKE_M.get(str(table.get("model")), 0.085))
+    return GripperBusOptions(
+        port=Path(_take(table, where, "port", _text)),
+        unit=_take(table, where, "unit", _integer, 9),
+        stroke=stroke,
+        char_ns=10 * 1_000_000_000 // _take(table, where, "baud", _integer, 115_200),
+        wire_time=wire_time,
     )
 
 

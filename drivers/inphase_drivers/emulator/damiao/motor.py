@@ -23,7 +23,7 @@ _TIMEOUT_UNIT_NS = 50_000
 _STEP_NS = 250_000
 _STEPS_MAX = 4000  # of one call: a second
 _INERTIA = 0.02  # kg m^2
-_DAMPING = 0.05  # N m s/rad
+_DAMPING = 0.2  # N m s/rad
 _FRICTION = 0.2  # N m, of a joint at rest without power
 
 Target = tuple[float, float, float, float, float]

@@ -11,7 +11,6 @@ if TYPE_CHECKING:  # only a simulated run needs the middleware's world
     from ..world import WorldJoints
 
 _TICK_NS = 2_000_000
-_NEVER_NS = 2**63 - 1
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""An emulated Robotiq gripper on a pseudo-terminal."""
