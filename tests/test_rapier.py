@@ -219,6 +219,13 @@ def test_a_part_that_it_cannot_move_is_refused_by_name(
     assert "world.engine" in str(refused.value)
 
 
+def test_a_gravity_that_single_precision_makes_nothing_of_is_refused(tmp_path: Path) -> None:
+    """Rapier alone would let everything float: see findings/rapier_cuts_speeds.sh."""
+    draw = '[randomise]\n"world.option.gravity" = [0.0, 0.0, -1e30]\n'
+    with pytest.raises(ScheduleError, match=r"gravity is .* give less"):
+        LockStep(world_schedule(tmp_path, draw, replace=DEEP))
+
+
 def test_it_runs_in_lock_step_alone(tmp_path: Path) -> None:
     with pytest.raises(ScheduleError, match=r"world\.engine.*lock step.*engine = .mujoco."):
         require(world_schedule(tmp_path, replace=DEEP))

@@ -38,7 +38,7 @@ RUN, DESCRIPTION, SCHEDULE, RECORDER, MACHINE, LEGEND, CHANNELS, PART, END = (
     )
 )
 COMPLETE, INCOMPLETE = "COMPLETE", "INCOMPLETE"
-_PACKAGES = ("inphase", "numpy", "mujoco", "onnxruntime", "torch", "mcap", "protobuf")
+_PACKAGES = ("inphase", "numpy", "mujoco", "rapier3d", "onnxruntime", "torch", "mcap", "protobuf")
 
 
 def of_run(

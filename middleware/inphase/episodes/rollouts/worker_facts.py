@@ -34,6 +34,8 @@ def here(job: Job) -> WorkerFacts:
     files = {str(path): _hash_of(path) for path in _named_files(job)}
     if job.schedule.world is not None:
         versions["mujoco"] = package().__version__
+        if job.schedule.world.engine == "rapier":
+            versions["rapier3d"] = metadata.version("rapier3d")
         model = job.schedule.path.parent / job.schedule.world.model
         files[str(model)] = _hash_of_model(model)
     return WorkerFacts(f"node {platform.node()}, process {os.getpid()}", versions, files)

@@ -124,7 +124,5 @@ def _rest(mujoco: Any, model: Any) -> Iterator[str]:
         yield "it has mocap bodies"
     if model.opt.density or model.opt.viscosity:
         yield "it has air or water (density, viscosity)"
-    if np.linalg.norm(model.opt.gravity) > GRAVITY_MAX:
-        yield f"its gravity is above {GRAVITY_MAX:g} m/s^2"
     if model.nkey and np.any(model.key_qvel):
         yield "a keyframe of it has velocities"

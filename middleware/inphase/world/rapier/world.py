@@ -19,7 +19,7 @@ from inphase.plan.plan import Plan
 from inphase.schedule import toml_position
 from inphase.world.mujoco.knobs import Knobs
 from inphase.world.mujoco.world import MujocoWorld
-from inphase.world.rapier.refusals import UNKNOWN_SENSORS, named, troubles
+from inphase.world.rapier.refusals import GRAVITY_MAX, UNKNOWN_SENSORS, named, troubles
 from inphase.world.rapier.scene import Scene
 
 _STEP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)
@@ -120,6 +120,12 @@ class RapierWorld(MujocoWorld):
             return
         self._warnings[:] = 0
         self._raised = None
+        if self._is_too_heavy():
+            raise self.schedule.error(
+                "randomise" if self.schedule.randomise else "world.model",
+                f"gravity is {self._model.opt.gravity.tolist()} m/s^2, and Rapier's single "
+                f"precision makes nothing of more than {GRAVITY_MAX:g}; give less",
+            )
         at, controls = self._data.qpos.copy(), self._data.ctrl.copy()
         # the rate at the start is that of a first step, which is then undone
         self._scene = self._made()
@@ -152,11 +158,17 @@ class RapierWorld(MujocoWorld):
 
     def _step(self) -> None:
         assert self._scene is not None
+        if self._is_too_heavy():  # Rapier would make it 0, without a word
+            self._warnings[_DIVERGED] += 1
+            return
         self._before[:] = self._data.qvel
         self._scene.step()
         self._rate[:] = (self._data.qvel - self._before) / self._model.opt.timestep
         if not self._scene.is_sound:
             self._warnings[_DIVERGED] += 1
+
+    def _is_too_heavy(self) -> bool:
+        return float(np.linalg.norm(self._model.opt.gravity)) > GRAVITY_MAX
 
     def _derive(self) -> None:
         """Compute the rest from the state, by MuJoCo's stages but for its forces."""
