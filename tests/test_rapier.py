@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import inphase
 from inphase import schedule as schedules
 from inphase.command.drafts import schedule_draft
 from inphase.core.world_seam import require
@@ -255,3 +256,17 @@ def test_a_urdf_file_is_a_world_of_either(tmp_path: Path) -> None:
             assert robot.world is not None
             ends.append(robot.world.data.qpos[0])  # type: ignore[attr-defined]
     assert ends[0] == pytest.approx(ends[1], rel=0.05) and abs(ends[0]) > 1e-3
+
+
+def test_episodes_in_threads_are_the_same_bytes(tmp_path: Path) -> None:
+    """Its steps are Python's, and C's threads call them."""
+    draw = '[randomise]\n"world.body.fore.mass" = { uniform = [0.1, 0.6] }\n'
+    described = world_schedule(tmp_path, draw, replace=DEEP)
+    commands = np.linspace([0.4, -0.9], [0.7, -0.6], 40)
+    alone, many = (
+        inphase.rollout(described, commands, 4, seed=5, cycles=40, workers=workers)
+        for workers in (1, 2)
+    )
+    assert not any(one.error for one in alone)
+    assert len({one.digest for one in alone}) == 4
+    assert [one.digest for one in many] == [one.digest for one in alone]
