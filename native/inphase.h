@@ -1745,9 +1745,11 @@ struct inphase_stops_config {
                                    a stop, as by SIGHUP. The keys end when another process takes the
                                    terminal */
     int32_t signals_fd;         /* a byte per signal, its number: SIGHUP, SIGINT, SIGQUIT and
-                                   SIGTERM are a stop, SIGUSR1 becomes the key `a` */
+                                   SIGTERM are a stop, SIGUSR1 becomes the key `a`. A second one of
+                                   SIGINT, SIGQUIT and SIGTERM is inphase_core_hurry, too */
     int32_t line_fd;            /* a socket to the process that runs the robot. `e` is the emergency
-                                   stop, `s` a stop; its end is a stop, INPHASE_REASON_PARENT */
+                                   stop, `s` a stop, `h` inphase_core_hurry; its end is a stop,
+                                   INPHASE_REASON_PARENT */
     int32_t told_fd;            /* out: the pressed keys, for the supervisor. A key without room is
                                    dropped */
 };

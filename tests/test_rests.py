@@ -138,6 +138,30 @@ def test_the_longest_stop_is_stated_and_waited_for(robot: Robot) -> None:
         assert int(unit.partition("TimeoutStopSec=")[2].split()[0]) > longest_s + 10
 
 
+SCRIPT = """
+import sys
+
+from inphase import Runner
+
+with Runner(sys.argv[1]) as robot:
+    for frame in robot:
+        pass
+"""
+
+
+@pytest.mark.long
+def test_a_second_interrupt_of_a_program_ends_the_park_of_its_robot(robot: Robot) -> None:
+    robot.write(LIMP, SLOW)
+    with Run(robot, ["-c", SCRIPT, str(robot.schedule)], {}) as run:
+        run.moving().signal(signal.SIGINT)
+        parking(run).signal(signal.SIGINT)
+        last = run.frame(lambda frame: "STOPPED" in frame.flags)
+        run.process.wait(BOUND_S)
+    assert last.state == "stopped"
+    assert torque(robot) == [1] * 6
+    assert not is_parked(robot)
+
+
 @pytest.mark.long
 def test_a_service_that_is_told_to_end_parks_its_robot(robot: Robot) -> None:
     robot.write(LIMP, PARK)

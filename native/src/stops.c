@@ -113,6 +113,8 @@ static bool take_line(struct inphase_stops *stops)
             inphase_core_estop(stops->core, INPHASE_ESTOP_LOCAL);
         else if (word[i] == 's')
             inphase_core_stop(stops->core, INPHASE_REASON_REQUEST, 0);
+        else if (word[i] == 'h')
+            inphase_core_hurry(stops->core);
     }
     return true;
 }

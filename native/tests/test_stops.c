@@ -267,6 +267,19 @@ static void the_line_stops_by_word_and_by_its_end(void)
     close_robot(&robot);
 }
 
+static void a_word_of_the_line_hurries(void)
+{
+    struct robot robot;
+
+    open_robot(&robot);
+    say(robot.line[1], "sh", 2);
+    expect_stop(&robot, INPHASE_REASON_REQUEST, 0);
+    for (int i = 0; i < TRIES && !atomic_load(&robot.core->hurried); i++)
+        pause_a_little();
+    CHECK_EQUAL(atomic_load(&robot.core->hurried), 1);
+    close_robot(&robot);
+}
+
 static void a_stop_that_came_while_a_person_armed_wins(void)
 {
     struct robot robot;
@@ -498,6 +511,7 @@ int main(void)
     RUN(signals_stop_and_one_arms);
     RUN(a_second_signal_hurries_and_a_terminal_that_closes_twice_does_not);
     RUN(the_line_stops_by_word_and_by_its_end);
+    RUN(a_word_of_the_line_hurries);
     RUN(a_stop_that_came_while_a_person_armed_wins);
     RUN(a_supervisor_that_is_silent_for_a_second_latches);
     RUN(a_supervisor_that_is_slow_but_lives_latches_nothing);

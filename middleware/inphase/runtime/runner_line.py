@@ -19,8 +19,8 @@ _ANSWER_S = 30.0
 _FDS_MAX = 250  # three per device, one more per actuator, and three
 _JOIN_S = 5.0
 _STOP_S = 5.0
-RAMP, ESTOP = b"s", b"e"
-"""what a runtime is told to do at once"""
+RAMP, ESTOP, HURRY = b"s", b"e", b"h"
+"""what a runtime is told to do at once; HURRY ends a park, and holds"""
 
 
 class RunnerChild:
@@ -71,7 +71,7 @@ class RunnerChild:
         return "" if code is None else f"exit code {code}"
 
     def say_stop(self, word: bytes) -> None:
-        """RAMP or ESTOP: have its core stop; never waits, and nothing there holds it up."""
+        """RAMP, ESTOP or HURRY: have its core stop; never waits, and nothing there holds it up."""
         with contextlib.suppress(OSError):  # full: as much was said already; gone: it has stopped
             self._stops.send(word)
 
@@ -83,7 +83,10 @@ class RunnerChild:
         return self.line.summary
 
     def close(self) -> None:
-        """End it. A runtime without its caller ramps and ends; one that does not is killed."""
+        """End it. A runtime without its caller ramps and ends; one that does not is killed. It
+        parks no longer where nobody waits for its summary any more: a second ^C, an error."""
+        if self.line.summary is None:
+            self.say_stop(HURRY)
         self.line.close()
         self._stops.close()
         try:

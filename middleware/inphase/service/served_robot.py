@@ -20,7 +20,7 @@ from inphase.errors import InphaseError, ServiceError
 from inphase.frames import store
 from inphase.host.endpoint import remove_left
 from inphase.host.process import Process
-from inphase.runtime.runner_line import ESTOP, RunnerChild
+from inphase.runtime.runner_line import ESTOP, HURRY, RunnerChild
 from inphase.schedule import Schedule
 from inphase.schedule.simulation_tables import Page
 
@@ -248,6 +248,10 @@ class ServedRobot:
             trouble = "its runtime did not answer"
         self.armed = Armed(number, trouble)
         self._say(f"{self.name}: {trouble or 'armed'}")
+
+    def hurry(self) -> None:
+        """It parks no longer, and holds; never waits. Callable from a signal handler."""
+        self._child.say_stop(HURRY)
 
     def estop(self) -> None:
         """Emergency stop; never waits."""

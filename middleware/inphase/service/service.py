@@ -198,7 +198,11 @@ class Service:
         lane.start()
 
     def stop(self, *_: object) -> None:
-        """Ramp all robots and end. Callable from a signal handler."""
+        """Ramp and park all robots, and end. Callable from a signal handler. A second call ends the
+        parks: they hold."""
+        if self._over:
+            for kept in list(self._robots.values()):
+                kept.robot.hurry()
         self._over = True
 
     def close(self) -> None:
