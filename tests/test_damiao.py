@@ -371,6 +371,24 @@ def test_a_motor_that_holds_in_another_mode_is_left_alone(
     assert peer.power() == [False, True, False], "it held before we came"
 
 
+def test_a_fault_in_a_reply_is_no_sample_and_says_which_motor() -> None:
+    driver = driver_of({"channel": "can0", "ids": IDS, "models": "DM4310"})
+    exchange = driver.sensor().exchange
+    assert exchange is not None
+    parser = packets.Parser(exchange, 5 * len(IDS))
+    good = bytes([0, 0x80, 0, 0x80, 8, 0, 28, 31])
+    assert parser.feed(packets.can_frame(17, bytes([0x11]) + good[1:])) is None
+    assert parser.feed(packets.can_frame(19, bytes([0x13]) + good[1:])) is None
+    with pytest.raises(packets.RefusedReply) as refused:
+        parser.feed(packets.can_frame(18, bytes([0xC2]) + good[1:]))
+    assert (refused.value.reason, refused.value.detail) == ("device", 0xC2)
+    assert driver.meaning(0xC2) == "motor 2: its winding is too hot"
+    # another motor under this id
+    parser.reset()
+    with pytest.raises(packets.RefusedReply, match="mismatch"):
+        parser.feed(packets.can_frame(18, bytes([0x13]) + good[1:]))
+
+
 # ---- options ---------------------------------------------------------------------------------
 
 

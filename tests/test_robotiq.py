@@ -75,7 +75,6 @@ class GripperPeer(Peer):
 @pytest.mark.long
 class TestRobotiq(DriverContract):
     driver = Gripper
-    homes = ("cycle",)
     reach, rest = 0.06, 0.005
 
     @pytest.fixture
