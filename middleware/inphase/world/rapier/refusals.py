@@ -82,8 +82,6 @@ def _contacts(mujoco: Any, model: Any) -> Iterator[str]:
             yield f"{where} has condim {model.geom_condim[number]}, with rolling friction"
         if model.geom_priority[number]:
             yield f"{where} has a priority"
-    if model.nexclude:
-        yield "it excludes contacts of two bodies, <exclude>"
     if model.npair:
         yield "it has contacts of pairs, <pair>"
 

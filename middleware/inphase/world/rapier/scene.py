@@ -49,6 +49,37 @@ class _Free(NamedTuple):
     dof: int
 
 
+class _Excluded:
+    """Rapier's question which pairs of colliders touch: not those that the model excludes."""
+
+    def __init__(self, flags: Any, model: Any) -> None:
+        self._flags = flags
+        self._bodies: dict[int, int] = {}
+        signatures = [int(one) for one in model.exclude_signature]
+        self._pairs = {frozenset((one >> 16, one & 0xFFFF)) for one in signatures}
+        self._parts = {body for pair in self._pairs for body in pair}
+
+    def asks_for(self, body: int) -> bool:
+        """True if a body of the model has such a pair."""
+        return body in self._parts
+
+    def add(self, collider: Any, body: int) -> None:
+        """The body that a collider belongs to."""
+        self._bodies[collider.index] = body
+
+    def filter_contact_pair(self, context: Any) -> Any:
+        """None: these do not touch."""
+        pair = (self._bodies.get(one.index, -1) for one in (context.collider1, context.collider2))
+        return None if frozenset(pair) in self._pairs else self._flags.COMPUTE_IMPULSES
+
+    def filter_intersection_pair(self, _context: Any) -> bool:
+        """No collider is a sensor."""
+        return True
+
+    def modify_solver_contacts(self, _context: Any) -> None:
+        """Contacts stay as they are."""
+
+
 @dataclass
 class _Drive:
     """An actuator of the model."""
@@ -77,6 +108,9 @@ class Scene:
         for body in range(1, model.nbody):
             if model.body_weldid[body] == body:
                 self._add_body(body)
+        self._excluded = _Excluded(rapier.SolverFlags, model)
+        if model.nexclude:
+            self._world.physics_hooks = self._excluded
         for geom in range(model.ngeom):
             if model.geom_contype[geom] or model.geom_conaffinity[geom]:
                 self._add_collider(geom)
@@ -205,7 +239,10 @@ class Scene:
         builder = rapier.Collider.new(shape).density(0.0).position(self._isometry(pose))
         builder = builder.friction(friction).collision_groups(groups)
         builder = builder.friction_combine_rule(rapier.CoefficientCombineRule.MAX)
-        self._world.add_collider(builder, self._bodies[root])
+        body = int(model.geom_bodyid[geom])
+        if self._excluded.asks_for(body):
+            builder = builder.active_hooks(rapier.ActiveHooks.FILTER_CONTACT_PAIR)
+        self._excluded.add(self._world.add_collider(builder, self._bodies[root]), body)
 
     def _start_joints(self) -> None:
         """Each joint where the model's state has it, with its damping and armature."""
