@@ -32,7 +32,7 @@ class Inbox:
         self._open.add(socket)
 
     def wait(self, timeout_s: float) -> tuple[bool, bool]:
-        """Until something comes. Whether something did, and whether it was at the line."""
+        """Wait until something comes: True if something did; True if it was at the line."""
         ready, _, _ = select.select([self._line, *self._sockets], [], [], timeout_s)
         for one in ready:
             if one != self._line:
