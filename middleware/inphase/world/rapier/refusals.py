@@ -46,14 +46,8 @@ def part(mujoco: Any, model: Any, kind: str, number: int) -> str:
 def _joints(mujoco: Any, model: Any) -> Iterator[str]:
     for number in range(model.njnt):
         kind = named(mujoco.mjtJoint, model.jnt_type[number])
-        body = int(model.jnt_bodyid[number])
         if kind == "BALL":
             yield f"{part(mujoco, model, 'joint', number)} is a ball"
-        if model.body_jntnum[body] > 1 and model.body_jntadr[body] == number:
-            yield (
-                f"{part(mujoco, model, 'body', body)} has {model.body_jntnum[body]} joints, where "
-                f"one is possible"
-            )
         low, high = model.jnt_actfrcrange[number]
         if model.jnt_actfrclimited[number] and low != -high:
             yield (

@@ -57,7 +57,21 @@ class _Excluded:
         self._bodies: dict[int, int] = {}
         signatures = [int(one) for one in model.exclude_signature]
         self._pairs = {frozenset((one >> 16, one & 0xFFFF)) for one in signatures}
+        welds = model.body_weldid
+        for body in range(1, model.nbody):
+            root = int(welds[model.body_parentid[body]])
+            if model.body_jntnum[body] > 1 and root:  # no joint of Rapier links the two
+                self._pairs |= {
+                    frozenset((one, other))
+                    for one in np.flatnonzero(welds == body).tolist()
+                    for other in np.flatnonzero(welds == root).tolist()
+                }
         self._parts = {body for pair in self._pairs for body in pair}
+
+    @property
+    def is_needed(self) -> bool:
+        """True if there is such a pair."""
+        return bool(self._pairs)
 
     def asks_for(self, body: int) -> bool:
         """True if a body of the model has such a pair."""
@@ -109,7 +123,7 @@ class Scene:
             if model.body_weldid[body] == body:
                 self._add_body(body)
         self._excluded = _Excluded(rapier.SolverFlags, model)
-        if model.nexclude:
+        if self._excluded.is_needed:
             self._world.physics_hooks = self._excluded
         for geom in range(model.ngeom):
             if model.geom_contype[geom] or model.geom_conaffinity[geom]:
@@ -164,37 +178,56 @@ class Scene:
         builder = builder.additional_mass_properties(self._mass(body))
         handle = self._world.add_body(builder.gravity_scale(1 - float(model.body_gravcomp[body])))
         self._bodies[body] = handle
-        number = int(model.body_jntadr[body])
-        at, dof = int(model.jnt_qposadr[number]), int(model.jnt_dofadr[number])
-        kind = named(self._mujoco.mjtJoint, model.jnt_type[number])
-        if kind == "FREE":
+        first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+        if named(self._mujoco.mjtJoint, model.jnt_type[first]) == "FREE":
+            at, dof = int(model.jnt_qposadr[first]), int(model.jnt_dofadr[first])
             self._free.append(_Free(handle, at, dof))
             return
         above = int(model.body_parentid[body])
-        parent = self._bodies[int(model.body_weldid[above])]
-        made = self._joint_of(body, number, above, kind)
-        self._world.multibody_joints.insert(parent, handle, made)
-        axis = rapier.JointAxis.ANG_X if kind == "HINGE" else rapier.JointAxis.LIN_X
-        slot = 3 if kind == "HINGE" else 0
-        self._joints.append(_Joint(number, handle, parent, 0, axis, slot, at, dof, None))
+        root = int(model.body_weldid[above])
+        base = self._within(self._place(root), self._place(above))
+        base = self._product(base, (model.body_pos[body].copy(), model.body_quat[body].copy()))
+        parent = self._bodies[root]
+        for number in range(first, first + count):
+            # of several joints, all but the last carry a body that weighs nothing
+            is_last = number == first + count - 1
+            child = handle if is_last else self._world.add_body(self._weightless(body))
+            self._add_joint(number, parent, child, base, touches=root == 0 and count == 1)
+            parent, base = child, (np.zeros(3), np.array([1.0, 0.0, 0.0, 0.0]))
 
-    def _joint_of(self, body: int, number: int, above: int, kind: str) -> Any:
-        """A joint along the X axis of its two frames, at 0 where the model's is at qpos0."""
+    def _weightless(self, body: int) -> Any:
+        builder = self._rapier.RigidBody.dynamic().can_sleep(False)
+        return builder.position(self._isometry(self._place(body)))
+
+    def _add_joint(
+        self, number: int, parent: Any, child: Any, base: Pose, *, touches: bool
+    ) -> None:
+        model, rapier = self._model, self._rapier
+        hinge = named(self._mujoco.mjtJoint, model.jnt_type[number]) == "HINGE"
+        made = self._joint_of(number, base, hinge=hinge, touches=touches)
+        self._world.multibody_joints.insert(parent, child, made)
+        axis = rapier.JointAxis.ANG_X if hinge else rapier.JointAxis.LIN_X
+        at, dof = int(model.jnt_qposadr[number]), int(model.jnt_dofadr[number])
+        self._joints.append(
+            _Joint(number, child, parent, 0, axis, 3 if hinge else 0, at, dof, None)
+        )
+
+    def _joint_of(self, number: int, base: Pose, *, hinge: bool, touches: bool) -> Any:
+        """A joint along the X axis of its two frames, at 0 where the model's is at qpos0.
+
+        base: the frame of its body in its parent's. touches: both bodies may.
+        """
         model, rapier = self._model, self._rapier
         turn = np.zeros(4)
         self._mujoco.mju_quatZ2Vec(turn, model.jnt_axis[number])
         to_z = np.array([math.sqrt(0.5), 0.0, -math.sqrt(0.5), 0.0])  # its X axis is Z
         own: Pose = model.jnt_pos[number].copy(), np.zeros(4)
         self._mujoco.mju_mulQuat(own[1], turn, to_z)
-        root = int(model.body_weldid[above])
-        base = self._within(self._place(root), self._place(above))
-        base = self._product(base, (model.body_pos[body].copy(), model.body_quat[body].copy()))
         masks = rapier.JointAxesMask
-        hinge = kind == "HINGE"
         locked = masks.LOCKED_REVOLUTE_AXES if hinge else masks.LOCKED_PRISMATIC_AXES
         builder = rapier.GenericJointBuilder(locked)
         builder = builder.local_frame1(self._isometry(self._product(base, own)))
-        builder = builder.local_frame2(self._isometry(own)).contacts_enabled(root == 0)
+        builder = builder.local_frame2(self._isometry(own)).contacts_enabled(touches)
         if model.jnt_limited[number]:
             low, high = model.jnt_range[number] - model.qpos0[model.jnt_qposadr[number]]
             axis = rapier.JointAxis.ANG_X if hinge else rapier.JointAxis.LIN_X
