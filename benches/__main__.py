@@ -43,6 +43,7 @@ FIGURES = (
     "guard",
     "servos",
     "attribution",
+    "pace",
 )
 
 

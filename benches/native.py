@@ -30,7 +30,7 @@ def _compile(target: Path, sources: list[Path], *flags: str) -> None:
 
 
 def _core_sources() -> list[Path]:
-    own = {_CORE / "src" / "guard_process.c"}  # has a main of its own
+    own = {_CORE / "src" / name for name in ("guard_process.c", "sentinel.c")}  # each has a main
     return sorted(set((_CORE / "src").glob("*.c")) - own)
 
 
@@ -83,6 +83,11 @@ def _program(name: str, source: Path) -> Path:
 def limiter() -> Path:
     """The program that asks the core's limiter for anything."""
     return _program("limiter", HERE / "limiter.c")
+
+
+def paced() -> Path:
+    """A stream over UDP, and who answers it."""
+    return _program("paced", HERE / "paced.c")
 
 
 def walk() -> Path:

@@ -34,6 +34,9 @@
 
 #define STEP_SHARE 16            /* the grid moves by this part of a period per cycle at most */
 #define JITTER_SHARE 4           /* a packet that is later than this part teaches nothing */
+#define EARLY_SHARE 32           /* a packet is early by this part at most, on a known grid... */
+#define SURE_PERIODS 32          /* packets of which a kept reading is the earliest */
+#define IGNORED_MOST 8           /* ...unless so many slots in a row say that the grid is wrong */
 
 static int64_t grid_ns(const struct inphase_core *core)
 {
@@ -54,11 +57,18 @@ static bool is_stamped(const struct sensor *sensor)
     return sensor->parser.exchange.spec.clock_type && !sensor->twin;
 }
 
-/* how many whole periods lie between, where a packet may be early by a quarter of one and late by
-   the rest */
-static int64_t slots_between(int64_t from_ns, int64_t to_ns, int64_t period_ns)
+/* does each reading that the estimate keeps stand for the earliest of many packets? */
+static bool is_sure(const struct pace *pace, int64_t period_ns)
 {
-    int64_t apart_ns = to_ns - from_ns + period_ns / JITTER_SHARE;
+    return pace->follows && pace->clock.span_ns >= SURE_PERIODS * period_ns;
+}
+
+/* How many whole periods lie between, where a packet may be early by early_ns, and late by the rest
+   of a period. The less early it may be, the less a packet that is late by nearly a period, and is
+   taken for the next one, can pull the grid to it */
+static int64_t slots_between(int64_t from_ns, int64_t to_ns, int64_t early_ns, int64_t period_ns)
+{
+    int64_t apart_ns = to_ns - from_ns + early_ns;
 
     return apart_ns >= 0 ? apart_ns / period_ns : -((period_ns - 1 - apart_ns) / period_ns);
 }
@@ -68,21 +78,37 @@ static int64_t packet_time(const struct inphase_core *core, const struct sensor 
                            int64_t arrived_ns)
 {
     const struct pace *pace = &core->pace;
+    int64_t period_ns = core->period_ns, early_ns;
 
     if (is_stamped(sensor))
         return sensor->clock_ns;
     if (!pace->is_heard)
         return 0;
-    if (pace->is_anchored)
-        return device_of_cycle(core) +
-               slots_between(grid_ns(core), arrived_ns, core->period_ns) * core->period_ns;
-    return pace->heard_ns +
-           slots_between(pace->arrived_ns, arrived_ns, core->period_ns) * core->period_ns;
+    early_ns = period_ns / (is_sure(pace, period_ns) ? EARLY_SHARE : JITTER_SHARE);
+    if (!pace->is_anchored)
+        return pace->heard_ns +
+               slots_between(pace->arrived_ns, arrived_ns, early_ns, period_ns) * period_ns;
+    return device_of_cycle(core) +
+           slots_between(grid_ns(core), arrived_ns, early_ns, period_ns) * period_ns;
 }
 
 void pace_begin(struct inphase_core *core)
 {
-    core->pace.came = core->pace.is_missed = false;
+    core->pace.came = core->pace.ignored = core->pace.is_missed = false;
+}
+
+/* A second packet of a slot says nothing, nor does one that was overtaken. Where slot after slot
+   has no other packet, the grid is wrong, and the estimate begins again */
+static void ignore(struct pace *pace)
+{
+    if (pace->came || pace->ignored)
+        return;
+    pace->ignored = true;
+    if (++pace->ignored_in_a_row < IGNORED_MOST)
+        return;
+    inphase_device_clock_init(&pace->clock);
+    pace->is_anchored = pace->follows = pace->is_heard = false;
+    pace->ignored_in_a_row = 0;
 }
 
 void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t arrived_ns)
@@ -94,10 +120,12 @@ void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t a
         return;
     device_ns = packet_time(core, sensor, arrived_ns);
 
-    /* A second packet of a slot says nothing, nor does one that was overtaken. A device that was
-       restarted goes back, which the clock below has to see */
-    if (pace->is_heard && !is_stamped(sensor) && device_ns <= pace->heard_ns)
+    /* a device that was restarted goes back in its stamps, which the clock below has to see */
+    if (pace->is_heard && !is_stamped(sensor) && device_ns <= pace->heard_ns) {
+        ignore(pace);
         return;
+    }
+    pace->ignored_in_a_row = 0;
     if (inphase_device_clock_hear(&pace->clock, device_ns, arrived_ns, 0, 0, jitter_ns) ==
         INPHASE_CLOCK_RESTARTED)
         pace->is_anchored = pace->follows = false;

@@ -18,9 +18,11 @@ struct pace {
     int64_t anchor_cycle;        /* the cycle that a device time belongs to... */
     int64_t anchor_ns;           /* ...and that time */
     uint32_t missed_in_a_row;    /* slots without a packet */
+    uint32_t ignored_in_a_row;   /* slots whose only packets seemed to be of the slot before */
     bool is_heard;               /* a packet came at all */
     bool is_anchored;
     bool follows;                /* the grid lies on the device's */
+    bool ignored;                /* a packet of this cycle was ignored */
     bool came;                   /* the packet of this cycle is there */
     bool is_missed;              /* this cycle waited for its packet, and none came */
 };

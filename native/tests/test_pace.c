@@ -316,6 +316,52 @@ static void a_late_packet_does_not_stand_for_the_next_one(void)
     close_robot(&robot);
 }
 
+/* a packet that is late by nearly a period may be taken for the next one, and pulls the grid to it;
+   by no more than a packet may be early */
+static void a_packet_that_is_late_by_nearly_a_period_pulls_the_grid_little(void)
+{
+    struct device_model model = {.phase_ns = 900000};
+    struct robot robot;
+    int64_t due_ns = 0;
+
+    open_paced(&robot, &model);
+    run_cycles(&robot, SETTLED, &due_ns);
+    for (int64_t late_ns = 1000000; late_ns < PERIOD_NS; late_ns += 10000) {
+        struct inphase_twin *spec = &robot.core->sensor[0].twin->spec;
+        struct inphase_distribution before = spec->latency;
+        const double probability[] = {0, 1}, late[] = {(double)late_ns, (double)late_ns};
+
+        spec->latency = (struct inphase_distribution){2, probability, late};
+        run_cycles(&robot, 1, &due_ns);
+        spec->latency = before;
+        run_cycles(&robot, 3, &due_ns);
+        CHECK(off_by(&model, due_ns) < CLOSE_NS + PERIOD_NS / 32);
+    }
+    close_robot(&robot);
+}
+
+/* a grid on which every packet seems to be of the slot before is given up */
+static void a_grid_that_lies_behind_the_packets_is_given_up(void)
+{
+    struct device_model model = {.phase_ns = 900000};
+    struct robot robot;
+    int64_t due_ns = 0;
+
+    open_paced(&robot, &model);
+    run_cycles(&robot, SETTLED, &due_ns);
+    plan(&robot, INPHASE_FAULT_SILENT, 0, SETTLED, 20, 0);
+    run_cycles(&robot, 10, &due_ns);
+    model.phase_ns -= 300000;
+    robot.core->sensor[0].twin->spec.phase_ns = model.phase_ns;
+    run_cycles(&robot, SETTLED, &due_ns);
+    CHECK_EQUAL(status_of(&robot).paced, 1);
+    for (int i = 0; i < 1000; i++) {
+        run_cycles(&robot, 1, &due_ns);
+        CHECK(off_by(&model, due_ns) < CLOSE_NS);
+    }
+    close_robot(&robot);
+}
+
 static void before_the_first_packets_the_hosts_clock_paces(void)
 {
     struct device_model model = {.phase_ns = 100 * (int64_t)PERIOD_NS + 700000};
@@ -347,6 +393,8 @@ int main(void)
     RUN(another_phase_is_approached_in_small_steps);
     RUN(doubled_and_overtaken_packets_move_nothing);
     RUN(a_late_packet_does_not_stand_for_the_next_one);
+    RUN(a_packet_that_is_late_by_nearly_a_period_pulls_the_grid_little);
+    RUN(a_grid_that_lies_behind_the_packets_is_given_up);
     RUN(before_the_first_packets_the_hosts_clock_paces);
     return 0;
 }
