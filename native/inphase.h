@@ -1025,7 +1025,8 @@ struct inphase_reply {
    passes all checks of its answer (in CAN frames: those of the id) is dropped and counted, and is
    part of no reply. Replies may look the same: what is there before a trigger is taken in first,
    and a line that was written to before brings its answers before its replies. An answer that
-   never comes costs the next reply that looks like it: that sample is missing. */
+   never comes costs the next reply that looks like it: that sample is missing. Packets with an
+   escape rule have no answers. */
 
 /* a request and its replies, run by the core alone */
 struct inphase_exchange {

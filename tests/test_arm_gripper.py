@@ -48,7 +48,8 @@ def test_one_moves_while_the_other_keeps_its_goal() -> None:
 def test_both_move_on_their_emulated_wires(tmp_path: Path) -> None:
     moved: list[float] = []
     opened: list[float] = []
-    with Runner(own_schedule(tmp_path), cycles=500) as robot:
+    quicker = ("priority = 60", "args = { seconds = 4.0 }\npriority = 60")
+    with Runner(own_schedule(tmp_path, quicker), cycles=220) as robot:
         for frame in robot:
             moved.append(float(frame["joints"].value["position"][0]))
             opened.append(float(frame["fingers"].value["position"][0]))

@@ -39,11 +39,14 @@ static const struct inphase_check can_checks[] = {
     {INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0, 0xffffffff, 0x181, 0, 0, 0},
     {INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0, 0xffffffff, 0x182, 0, 0, 0},
     {INPHASE_CHECK_MATCH, INPHASE_U32, 0, 0, 0xffffffff, 0x183, 0, 0, 0}};
+static const struct inphase_reply can_answered[] = {
+    {0, 0, 1, 0, 1}, {0, 1, 1, 1, 1}, {0, 0, 1, 0, 0}, {0, 1, 1, 0, 0}};
 static const struct inphase_field can_fields[] = {
     {8, INPHASE_I32, 0, 0, 1, 0}, {8, INPHASE_I16, 0, 1, 1, 0}, {8, INPHASE_F32, 0, 2, 1, 0}};
 
 /* Modbus RTU: the function code says the size, and a refusal is shorter */
 static const struct inphase_reply modbus_reply[] = {{0, 0, 2, 0, 1}};
+static const struct inphase_reply modbus_answered[] = {{7, 0, 2, 0, 1}, {5, 0, 1, 0, 0}};
 static const struct inphase_check modbus_checks[] = {
     {.kind = INPHASE_CHECK_SUM_END},
     {.kind = INPHASE_CHECK_ZERO, .type = INPHASE_U8, .offset = 1, .mask = 0x80, .number = 3}};
@@ -75,6 +78,15 @@ static const struct inphase_exchange exchanges[] = {
     {.replies = 1, .reply = modbus_reply, .check = modbus_checks, .field = modbus_field,
      .checks = 2, .fields = 1, .checksum = &modbus_sum, .checksums = 1,
      .framing = {.min_size = 5, .max_size = 7, .idle_ns = 1750000}},
+
+    /* the same with answers to commands, which the input says there were */
+    {.replies = 2, .framing = {.datagram = 1, .can = 1, .min_size = CAN_MTU, .max_size = CAN_MTU},
+     .answers = 2, .reply = can_answered, .check = can_checks, .field = can_fields, .checks = 3,
+     .fields = 2},
+    {.replies = 1, .answers = 1, .reply = modbus_answered, .check = modbus_checks,
+     .field = modbus_field, .checks = 2, .fields = 1, .checksum = &modbus_sum, .checksums = 1,
+     .framing = {.start_size = 1, .start = {1}, .min_size = 5, .max_size = 7, .sizes = 2,
+                 .size_offset = 1, .size_value = {4, 0x84}, .size_of = {7, 5}}},
 };
 #define EXCHANGES (sizeof exchanges / sizeof *exchanges)
 
@@ -117,6 +129,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
         given = malloc(piece ? piece : 1);
         CHECK(given);
         take(&input, given, piece);
+        if (piece % 8)
+            inphase_parser_owe(parser);
         feed(parser, given, piece);
         free(given);
     }

@@ -77,6 +77,7 @@ static int exchange_fits(const struct inphase_exchange *e)
 
     if (e->request_size > INPHASE_MAX_PACKET || e->replies < 1 ||
         !lies_within(e->replies, e->answers, MAX_REPLIES) || !request_fits(e) ||
+        (e->answers && f->escape_size) ||
         e->checks > MAX_CHECKS || e->fields > MAX_FIELDS || f->min_size < 1 ||
         f->min_size > f->max_size || f->max_size > INPHASE_MAX_PACKET || f->escape_size > 4)
         return -EINVAL;

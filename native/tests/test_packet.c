@@ -731,6 +731,8 @@ static void an_exchange_beyond_its_bounds_is_refused(void)
     REFUSED(request_size, INPHASE_MAX_PACKET + 1);
     REFUSED(replies, 0);
     REFUSED(replies, MAX_REPLIES + 1);
+    REFUSED(answers, 1); /* its packets have an escape rule */
+    REFUSED(request_chunk, 16); /* a stream has no datagrams */
     REFUSED(checks, MAX_CHECKS + 1);
     REFUSED(fields, MAX_FIELDS + 1);
     REFUSED(framing.min_size, 0);
