@@ -73,6 +73,7 @@ class GripperOptions(SerialOptions, frozen=True, forbid_unknown_fields=True, kw_
     """Keys of a `[device.NAME]` table with this driver."""
 
     model: Literal["2F-85", "2F-140", "Hand-E"]
+    """which gripper it is: that says its stroke"""
     stroke_m: Annotated[float, Meta(gt=0, le=0.5)] | None = None
     """the opening at the device's 0, in place of the model's: with other fingers"""
     unit: Annotated[int, Meta(ge=1, le=247)] = 9

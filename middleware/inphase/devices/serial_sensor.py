@@ -24,12 +24,15 @@ class SerialOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Keys of a `[device.NAME]` table with such a driver."""
 
     port: str
+    """the serial port"""
     baud: Annotated[int, Meta(ge=300, le=12_000_000)] = 115_200
+    """bits per second"""
     bytesize: Literal[5, 6, 7, 8] = 8
     """data bits"""
     parity: Literal["N", "E", "O", "M", "S"] = "N"
     """none, even, odd, mark, space"""
     stopbits: Literal[1, 2] = 1
+    """bits at the end of a byte"""
 
     @property
     def character(self) -> Character:
