@@ -66,11 +66,14 @@ WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_mod
 demo: .venv/installed
 	$(BIN)/inphase run schedules/demo.toml --seconds 60
 
+# tests with robots in real time wait for a third of their time
+WAITING = $$(($$(nproc) * 3 / 2))
+
 # what needs no core of its own goes two at a time; the Python tests share the cores by themselves
 test: .venv/installed
 	$(MAKE) --no-print-directory --jobs 2 lint docs walk fuzz-smoke world-test
 	$(BIN)/python -m pytest --numprocesses auto -m "not real and not long"
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "real and not long" || $(again)
+	$(BIN)/python -m pytest --numprocesses $(WAITING) --dist loadfile -m "real and not long" || $(again)
 
 long-test: .venv/installed
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m long || $(again)
