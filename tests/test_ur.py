@@ -116,6 +116,23 @@ def test_the_program_starts_where_the_arm_is_and_ends_when_it_is_told(
         arm.close()
 
 
+def test_torque_is_what_the_controllers_mode_says(
+    controller: tuple[EmulatorProcess, Path],
+) -> None:
+    emulator, path = controller
+    arm = arm_of(path)
+    assert arm.torque() == (None,) * 6, "nobody was asked"
+    arm.open()
+    try:
+        assert arm.torque() == (True,) * 6
+        emulator.control({"device": "arm", "fault": "unpowered", "count": -1})
+        assert arm.torque() == (False,) * 6
+        with pytest.raises(DeviceError, match="robot_mode is 3 and not 7; power the arm on"):
+            arm.enable()
+    finally:
+        arm.close()
+
+
 def test_a_stop_that_comes_with_goals_is_seen_before_they_are_followed() -> None:
     lines = [line.strip() for line in program(500, 0.05, 300).splitlines()]
     goals = next(at for at, line in enumerate(lines) if line.startswith("goal ="))

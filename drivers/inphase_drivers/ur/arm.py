@@ -4,6 +4,7 @@ Source: Universal Robots, "Real-Time Data Exchange (RTDE) Guide", "Dashboard Ser
 manual's `servoj` and `stopj`.
 """
 
+import contextlib
 import os
 import socket
 import struct
@@ -62,6 +63,7 @@ _STOPPED_BITS = 0x7FC  # of safety_status_bits: protective stop to fault
 _OLD_MAJOR, _OLD_HZ = 5, 125  # controllers before this version stream at this rate at most
 _TIMEOUT_S = 1.0
 _SWITCH_S = 2.0
+_WAITING_MOST = 1000  # reads of what waits: no socket holds as much
 SAFETY_BITS = {
     2: "protective stop",
     3: "recovery mode",
@@ -285,6 +287,13 @@ class Arm(Driver):
         self._send(_go_on(0))
         self._wait_for(0)
 
+    def torque(self) -> tuple[bool | None, ...]:
+        """By the controller's mode: all joints have power, with their brakes released, or none."""
+        if self._socket is not None:
+            with contextlib.suppress(DeviceError):
+                return (self._newest()[-3] == _RUNNING,) * JOINTS
+        return (None,) * JOINTS
+
     def meaning(self, detail: int) -> str:
         """The bits of the safety status that stop the arm."""
         return ", ".join(text for bit, text in SAFETY_BITS.items() if detail >> bit & 1)
@@ -312,23 +321,32 @@ class Arm(Driver):
             raise self._trouble(f"{error}; check the network") from error
 
     def _newest(self) -> tuple[float, ...]:
-        """The newest packet that comes from now on."""
+        """The first packet that comes from now on. Packets that wait tell of earlier: a controller
+        that is gone since may have sent them."""
         assert self._socket is not None
-        self._socket.settimeout(_TIMEOUT_S)
         held = b""
         try:
+            self._socket.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                for _ in range(_WAITING_MOST):
+                    self._receive()
+            self._socket.settimeout(_TIMEOUT_S)
             while True:
-                more = self._socket.recv(65536)
-                if not more:
-                    raise self._trouble("the controller closed the connection; restart it")
-                held += more
-                at = held.rfind(_START, 0, len(held) - _PACKET.size + len(_START))
-                if at >= 0 and len(more) < 65536:
+                held += self._receive()
+                at = held.find(_START)
+                if 0 <= at <= len(held) - _PACKET.size:
                     return _PACKET.unpack_from(held, at)
         except OSError as error:
             raise self._trouble(f"no packet: {error}; check the network") from error
         finally:
             self._socket.setblocking(False)
+
+    def _receive(self) -> bytes:
+        assert self._socket is not None
+        received = self._socket.recv(65536)
+        if not received:
+            raise self._trouble("the controller closed the connection; restart it")
+        return received
 
 
 def _go_on(value: int) -> bytes:

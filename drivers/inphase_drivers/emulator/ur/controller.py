@@ -23,11 +23,11 @@ PERIOD_NS = 2_000_000
 JOINTS = 6
 REGISTER = 24  # of the program: its word in and out, and the first of its goals
 _NORMAL, _PROTECTIVE = 1, 4  # of the safety status: in normal mode, or in a protective stop
-_RUNNING = 7  # of robot_mode
+_POWER_OFF, _RUNNING = 3, 7  # of robot_mode
 _PROGRAM = re.compile(
     r"def (\w+)\(\):\n.*read_input_float_register\(24\).*servoj\(.*stopj\(.*\nend\n", re.DOTALL
 )
-_FAULTS = frozenset(("silent", "duplicate", "protective"))
+_FAULTS = frozenset(("silent", "duplicate", "protective", "unpowered"))
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,13 @@ class Controller:
         elapsed_ns = (now_ns - self._start_ns) * (1 + self._options.drift_ppm * 1e-6)
         self._cycle = max(self._cycle + 1, int(elapsed_ns) // PERIOD_NS)
         faults = {fault.name for fault in self._faults.take()} if self._faults else set()
-        self._is_running = self._is_running and "protective" not in faults
+        self._is_running = self._is_running and not {"protective", "unpowered"} & faults
         self._run_program()
         self.joints.advance(now_ns)
-        values = self._values(is_stopped="protective" in faults)
+        values = self._values(
+            is_stopped="protective" in faults,
+            mode=_POWER_OFF if "unpowered" in faults else _RUNNING,
+        )
         for session in self._sessions:
             every = max(1, round(1e9 / PERIOD_NS / session.rate_hz))
             if "silent" not in faults and self._cycle % every == 0:
@@ -143,7 +146,7 @@ class Controller:
             elif self.joints.drive[joint] is Drive.POSITION:
                 self.joints.drive[joint], self.joints.goal[joint] = Drive.VELOCITY, 0.0
 
-    def _values(self, *, is_stopped: bool) -> dict[str, Value]:
+    def _values(self, *, is_stopped: bool, mode: int) -> dict[str, Value]:
         joints = self.joints
         return {
             "timestamp": self._cycle * PERIOD_NS * 1e-9,
@@ -151,7 +154,7 @@ class Controller:
             "actual_qd": joints.velocity,
             "actual_current": joints.current,
             "target_q": joints.goal,
-            "robot_mode": _RUNNING,
+            "robot_mode": mode,
             "safety_mode": 1,
             "safety_status_bits": _PROTECTIVE if is_stopped else _NORMAL,
             "runtime_state": 2 if self._is_running else 1,
