@@ -392,7 +392,8 @@ static void keep_sample(struct inphase_core *core, struct sensor *sensor, struct
         forget_trigger(sample);
     else if (sample->acquired_ns == INPHASE_ABSENT && !sensor->device->ops->pairs)
         acquire(core, sensor, sample, in_time && sample->cycle == core->cycle);
-    pace_hear(core, sensor, sample->received_ns);
+    if (sensor == core->pace.sensor)
+        pace_hear(core, sensor, sample->received_ns);
     store_sample(core, sensor, sample);
     if (in_time)
         note_sample(core, sensor, sample);

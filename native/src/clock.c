@@ -41,6 +41,7 @@ static void monotonic_sleep(struct inphase_core *core, int64_t time_ns)
    system call per cycle. Real-time threads have no timer slack. */
 static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
 {
+    const struct sensor *awaited = pace_awaited(core);
     struct sensor *asked[INPHASE_MAX_SENSORS];
     int64_t left = time_ns - inphase_now();
     struct timespec timeout;
@@ -50,7 +51,7 @@ static void monotonic_wait(struct inphase_core *core, int64_t time_ns)
         struct sensor *sensor = &core->sensor[i];
 
         core->readable[i] = false;
-        if (!(sensor->outstanding || pace_awaits(core, sensor)) || sensor->device->fd < 0 ||
+        if (!(sensor->outstanding || sensor == awaited) || sensor->device->fd < 0 ||
             sensor->receives >= RECEIVES_PER_CYCLE)
             continue;
         asked[count] = sensor;
@@ -212,6 +213,7 @@ static int64_t reply_wake(const struct inphase_core *core, int64_t reply_ns, int
 /* go to the first reply that comes before time_ns, or to time_ns */
 static void virtual_wait(struct inphase_core *core, int64_t time_ns)
 {
+    const struct sensor *awaited = pace_awaited(core);
     int64_t until = time_ns;
 
     /* a world that has failed takes no samples any more */
@@ -221,7 +223,7 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
         if (sensor->outstanding && sensor->receives < RECEIVES_PER_CYCLE &&
             twin_ready_ns(sensor) < until)
             until = twin_ready_ns(sensor);
-        if (pace_awaits(core, sensor) && twin_next_ns(core, sensor) < until)
+        if (sensor == awaited && twin_next_ns(core, sensor) < until)
             until = twin_next_ns(core, sensor);
     }
     if (core->trace.cycles && until < time_ns)
@@ -229,7 +231,7 @@ static void virtual_wait(struct inphase_core *core, int64_t time_ns)
     else
         virtual_sleep(core, until);
     for (uint32_t i = 0; i < core->sensors; i++)
-        core->readable[i] = pace_awaits(core, &core->sensor[i]) ||
+        core->readable[i] = &core->sensor[i] == awaited ||
                             (core->sensor[i].outstanding &&
                              twin_ready_ns(&core->sensor[i]) <= core->virtual_ns);
 }

@@ -243,13 +243,13 @@ static void fire(struct inphase_core *core, struct sensor *sensor)
 /* does this frame still wait for a reply? */
 static bool replies_missing(const struct inphase_core *core)
 {
+    const struct sensor *awaited = pace_awaited(core);
+
     for (uint32_t i = 0; i < core->sensors; i++) {
         const struct sensor *sensor = &core->sensor[i];
+        bool is_due = sensor->outstanding && due_cycle(sensor, sensor->cycle) == core->cycle;
 
-        if (sensor->receives >= RECEIVES_PER_CYCLE)
-            continue;
-        if ((sensor->outstanding && due_cycle(sensor, sensor->cycle) == core->cycle) ||
-            pace_awaits(core, sensor))
+        if ((is_due || sensor == awaited) && sensor->receives < RECEIVES_PER_CYCLE)
             return true;
     }
     return false;

@@ -116,8 +116,6 @@ void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t a
     struct pace *pace = &core->pace;
     int64_t device_ns, jitter_ns = core->period_ns / JITTER_SHARE;
 
-    if (sensor != pace->sensor)
-        return;
     device_ns = packet_time(core, sensor, arrived_ns);
 
     /* a device that was restarted goes back in its stamps, which the clock below has to see */
@@ -136,10 +134,13 @@ void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t a
         pace->came = true;
 }
 
-bool pace_awaits(const struct inphase_core *core, const struct sensor *sensor)
+const struct sensor *pace_awaited(const struct inphase_core *core)
 {
-    return sensor == core->pace.sensor && sensor->device->attached && core->pace.follows &&
-           !core->pace.came;
+    const struct pace *pace = &core->pace;
+
+    return pace->sensor && pace->sensor->device->attached && pace->follows && !pace->came
+               ? pace->sensor
+               : NULL;
 }
 
 void pace_judge(struct inphase_core *core)
@@ -160,7 +161,7 @@ void pace_judge(struct inphase_core *core)
     if (is_stopping(core))
         return;
     put_i64(&state->unpaced, load_i64(&state->unpaced) + 1);
-    if (!pace_awaits(core, pace->sensor))
+    if (!pace_awaited(core))
         return;
 
     /* the leaky counter of overruns: see count_overrun */

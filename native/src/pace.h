@@ -29,10 +29,10 @@ struct pace {
 
 /* a cycle begins: its packet is not there yet */
 void pace_begin(struct inphase_core *core);
-/* a packet of a sensor came, at arrived_ns at the latest */
+/* a packet of the device that paces the cycle came, at arrived_ns at the latest */
 void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t arrived_ns);
-/* does this cycle still wait for the packet of that sensor? */
-bool pace_awaits(const struct inphase_core *core, const struct sensor *sensor);
+/* the sensor whose packet this cycle still waits for, NULL: none */
+const struct sensor *pace_awaited(const struct inphase_core *core);
 /* at the latch: tell in the frame if the packet is missing, and count it */
 void pace_judge(struct inphase_core *core);
 /* move the grid towards the device's, once the next cycle is known */
