@@ -45,6 +45,7 @@ def test_one_moves_while_the_other_keeps_its_goal() -> None:
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_both_move_on_their_emulated_wires(tmp_path: Path) -> None:
     moved: list[float] = []
     opened: list[float] = []

@@ -333,6 +333,7 @@ def test_a_device_that_runs_by_itself_samples_by_its_own_clock() -> None:
 
 @needs_images
 @pytest.mark.real
+@pytest.mark.long
 def test_what_the_timing_says_happens_to_emulated_devices_and_to_stand_ins() -> None:
     broken = (
         ("dropout = 0.0002", "dropout = 0.3"),
