@@ -4,8 +4,7 @@ import json
 import math
 import socket
 import struct
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from inphase.testing import DriverContract, Peer
 from inphase_drivers.damiao import DamiaoMotors, DamiaoOptions
 from inphase_drivers.damiao.mit import decode
 from inphase_drivers.damiao.models import MODELS
-from peers import BOUND_S, EmulatorProcess, free_port
+from peers import EmulatorProcess, free_port, until
 
 IDS = [1, 2, 3]
 KP, KD = 20.0, 1.0
@@ -216,13 +215,6 @@ def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Mit
     peer.emulator.stop()
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + BOUND_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.005)
-
-
 @pytest.mark.real
 @pytest.mark.filterwarnings("ignore:The 'bustype' argument:DeprecationWarning")
 def test_the_package_damiao_motor_moves_the_emulated_motors(group: tuple[MitPeer, int]) -> None:
@@ -234,12 +226,12 @@ def test_the_package_damiao_motor_moves_the_emulated_motors(group: tuple[MitPeer
         for motor in motors:
             for register, value in ((FEEDBACK, motor.feedback_id), (21, 12.5), (MODE, 1)):
                 motor.request_register_reading(register)
-                wait_until(lambda m=motor, r=register, v=value: m.registers.get(r) == v)
+                until(lambda m=motor, r=register, v=value: m.registers.get(r) == v)
         motors[0].set_can_timeout(60_000)
         for motor in motors:
             motor.ensure_control_mode("MIT")
             motor.enable()
-        wait_until(lambda: all(m.get_states().get("status") == "ENABLED" for m in motors))
+        until(lambda: all(m.get_states().get("status") == "ENABLED" for m in motors))
 
         goals = [0.6, -0.7, 0.1]
 
@@ -251,14 +243,14 @@ def test_the_package_damiao_motor_moves_the_emulated_motors(group: tuple[MitPeer
                 for motor, goal in zip(motors, goals, strict=True)
             )
 
-        wait_until(are_there)
+        until(are_there)
         assert [one["position"] for one in peer.arm().values()] == pytest.approx(goals, abs=0.02)
         assert peer.arm()["1"]["registers"][str(TIMEOUT)] == 60_000 * 20
         controller.disable_all()
-        wait_until(lambda: peer.power() == [False] * 3)
+        until(lambda: peer.power() == [False] * 3)
         peer.arm(motor=2, state=0xD)
         motors[1].set_zero_command()
-        wait_until(lambda: motors[1].get_states()["status"] == "LOST_COMM")
+        until(lambda: motors[1].get_states()["status"] == "LOST_COMM")
     finally:
         controller.shutdown()
 
@@ -279,10 +271,10 @@ def test_a_second_package_moves_them_too(group: tuple[MitPeer, int]) -> None:
             feedback = motor.read_feedback()
             return bool(feedback is not None and abs(feedback.position + 0.4) < 0.01)
 
-        wait_until(is_there)
+        until(is_there)
         assert peer.arm()["3"]["position"] == pytest.approx(-0.4, abs=0.02)
         motor.disable()
-        wait_until(lambda: peer.power() == [False] * 3)
+        until(lambda: peer.power() == [False] * 3)
 
 
 # ---- the driver on the emulated motors -------------------------------------------------------
@@ -306,7 +298,7 @@ def test_a_motor_that_holds_a_load_goes_on_so(peer: MitPeer, opened: DamiaoMotor
     """Its goal cannot be read: the torque that it has says it."""
     opened.enable()
     peer.arm(load=-2.0)
-    wait_until(lambda: abs(peer.arm()["1"]["position"] - 0.1) < 0.01 and peer.speed() < 0.01)
+    until(lambda: abs(peer.arm()["1"]["position"] - 0.1) < 0.01 and peer.speed() < 0.01)
     opened.close()
     again = driver_of(peer.options | {"kp": 2 * KP, "watchdog_ms": 0})
     again.open()
@@ -328,7 +320,7 @@ def test_its_own_time_out_lets_go(peer: MitPeer) -> None:
     driver.open()
     try:
         driver.enable()
-        wait_until(lambda: all(one["state"] == 0xD for one in peer.arm().values()))
+        until(lambda: all(one["state"] == 0xD for one in peer.arm().values()))
         assert driver.meaning(0xD2) == "motor 2: it had no command within its time-out"
         told = driver.faults()
         assert len(told) == 3

@@ -4,7 +4,7 @@ else on the emulator."""
 import os
 import select
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from inphase.driver import DeviceError
 from inphase.testing import DriverContract, Peer
 from inphase_drivers.robotiq import Gripper, GripperOptions
 from modbus_servers import modbus_server
-from peers import BOUND_S, EmulatorProcess
+from peers import BOUND_S, EmulatorProcess, until
 
 STROKE = 0.085
 COUNT = STROKE / 255
@@ -105,13 +105,6 @@ def driver_of(options: dict[str, Any]) -> Gripper:
     return Gripper("gripper", msgspec.convert(options, GripperOptions))
 
 
-def wait_until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + BOUND_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
 def opened(driver: Gripper) -> float:
     """The opening that it measures, by what every cycle asks."""
     exchange = driver.sensor().exchange
@@ -181,7 +174,7 @@ def test_a_modbus_client_reads_and_writes_its_registers(peer: GripperPeer) -> No
             read_address=2000, read_count=3, write_address=1000, values=[0x0100], device_id=9
         )
         assert len(both.registers) == 3
-        wait_until(
+        until(
             lambda: client.read_holding_registers(2000, count=1, device_id=9).registers[0] == 0x3100
         )
     finally:
@@ -218,7 +211,7 @@ def test_a_device_of_pymodbus_is_read_and_written() -> None:
                 # its confirmation comes before the reply, and is none
                 parser.owe()
                 os.write(fd, packets.encode(encoding, [0.03]))
-                wait_until(lambda: bool(select.select([fd], [], [], 0)[0]))
+                until(lambda: bool(select.select([fd], [], [], 0)[0]))
                 time.sleep(0.02)  # it takes no request that follows at once
                 os.write(fd, exchange.request)
                 values = None
@@ -265,7 +258,7 @@ def test_activation_is_asked_for_and_the_fingers_begin_where_they_are(peer: Grip
         assert peer.gripper()["activations"] == 1
         assert driver.goals() == pytest.approx((opened(driver),), abs=COUNT)
         driver._write(packets.encode(driver.actuator().encoding, [0.05])[:-2])
-        wait_until(lambda: abs(opened(driver) - 0.05) < COUNT)
+        until(lambda: abs(opened(driver) - 0.05) < COUNT)
     finally:
         driver.close()
 
@@ -278,7 +271,7 @@ def test_one_that_holds_something_keeps_its_goal(peer: GripperPeer) -> None:
         driver.enable()
         peer.gripper(object=100)
         driver._write(packets.encode(driver.actuator().encoding, [0.0])[:-2])
-        wait_until(lambda: round(peer.gripper()["position"]) == 100)
+        until(lambda: round(peer.gripper()["position"]) == 100)
         driver.close()
         driver.open()
         driver.enable()

@@ -11,7 +11,8 @@ import os
 import select
 import termios
 import time
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
 import serial
@@ -327,7 +328,9 @@ class Gripper(Driver):
             lambda s: s[0] & _ACTIVE_BITS == _IS_ACTIVE, "it is not active", _ACTIVATION_S
         )
 
-    def _expect(self, holds: Any, trouble: str, wait_s: float = _ANSWER_S) -> bytes:
+    def _expect(
+        self, holds: Callable[[bytes], bool], trouble: str, wait_s: float = _ANSWER_S
+    ) -> bytes:
         """Wait until its status is so. Raises DeviceError."""
         until = time.monotonic() + wait_s
         while not holds(status := self._status()):
