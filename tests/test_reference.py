@@ -16,10 +16,19 @@ import inphase
 import schedule_keys
 from inphase import schedule
 from inphase._core import ffi, lib
+from inphase.schedule import expected
 from inphase.schedule.tables import Tables
 from peers import ROOT
 from test_pages import PAGES
 from test_tidy import FACES, GROUND
+
+
+def test_a_wrong_word_is_answered_by_those_that_a_key_takes() -> None:
+    for table in schedule_keys.walk(Tables):
+        for key in table.keys:
+            words = re.findall(r'"\w+"', schedule_keys.value_of(key))
+            told = expected.meaning((*table.name.replace("[]", "").split("."), key.name))
+            assert all(word in told for word in words), f"{table.name}.{key.name}: {words}"
 
 
 def test_every_key_of_a_schedule_has_a_meaning() -> None:

@@ -91,6 +91,8 @@ MEANING = {
     "interpolate": '"hold", "linear" or "cubic"',
     "align": "the name of a sensor",
     "history": "a count of frames, 1 to 64",
+    "engine": '"mujoco" or "rapier"',
+    "per": '"episode" or "cycle"',
     "history_start": '"wait" or "repeat"',
     "device": "the name of a [device.NAME] table",
     "feedback": '"sensor.field"',
@@ -112,6 +114,7 @@ MEANING = {
     "effort": "N m or the driver's unit, one number or one per channel",
     "effort_rate": "N m/s or the driver's unit per second, one number or one per channel",
     "dwell_ms": "milliseconds from one change of a switch to the next, 0 to 1200",
+    "server.layout": '"HWC" or "CHW"',
     "workspace": "a table with low, high and joints",
     "workspace.low": "a corner of the box, [x, y, z] in m",
     "workspace.high": "a corner of the box, [x, y, z] in m",
@@ -133,6 +136,8 @@ def meaning(key: toml_position.Path) -> str:
         own = ["line.line"]
     elif names[2:3] == ["workspace"] and len(names) > 3:
         own = [f"workspace.{names[-1]}"]
+    elif names[:2] == ["policy", "server"] and f"server.{names[-1]}" in MEANING:
+        own = [f"server.{names[-1]}"]
     elif names[:2] == ["policy", "accepts"]:
         own = names[1:2]
     elif names[:1] in (["page"], ["policy"], ["world"]) and ".".join(names) in MEANING:
