@@ -83,6 +83,8 @@ struct actuator {
     int64_t rest_sequence;       /* of the last sample that was looked at */
     int64_t rest_from_ns;        /* time of rest_from, ABSENT: none yet */
     double rest_from[INPHASE_MAX_CHANNELS];
+    double rest_velocity[INPHASE_MAX_CHANNELS]; /* sum of the window's samples, where measured */
+    uint32_t rest_samples;       /* of that sum */
     _Atomic uint32_t moves;      /* the feedback shows motion; the supervisor reads it */
     _Atomic uint32_t loose;      /* it may not be at rest; the supervisor reads it */
 

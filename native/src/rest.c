@@ -48,6 +48,45 @@ static bool has_moved(const struct actuator *actuator, const double *value)
     return false;
 }
 
+static bool measures_velocity_beside(const struct actuator *actuator)
+{
+    return actuator->feedback_kind == INPHASE_FEEDBACK_POSITION &&
+           actuator->measures & INPHASE_MEASURES_VELOCITY;
+}
+
+/* the sums of a velocity that is measured beside the position: one sample more in the window */
+static void add_velocity(struct actuator *actuator)
+{
+    if (!measures_velocity_beside(actuator))
+        return;
+    actuator->rest_samples++;
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        actuator->rest_velocity[c] +=
+            actuator->feedback->newest.value[actuator->velocity_channel + c];
+}
+
+/* A device that repeats an old sample shows a place that stands, beside a velocity that does not.
+   The mean over the window counts, as a velocity at rest is noise */
+static bool velocity_denies_rest(const struct actuator *actuator)
+{
+    if (!measures_velocity_beside(actuator))
+        return false;
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        if (!(fabs(actuator->rest_velocity[c]) <= actuator->rest_speed * actuator->rest_samples))
+            return true;
+    return false;
+}
+
+/* the window begins with this sample */
+static void open_window(struct actuator *actuator, const double *value, int64_t at_ns)
+{
+    memcpy(actuator->rest_from, value, actuator->channels * sizeof *value);
+    actuator->rest_from_ns = at_ns;
+    memset(actuator->rest_velocity, 0, sizeof actuator->rest_velocity);
+    actuator->rest_samples = 0;
+    add_velocity(actuator);
+}
+
 /* Compare samples, not cycles: a repeated sample tells nothing new. Their own times count, so that
    a backlog that comes at once is no long rest. */
 static void look(struct inphase_core *core, struct actuator *actuator)
@@ -80,15 +119,15 @@ static void look(struct inphase_core *core, struct actuator *actuator)
         begin_window(actuator);
         return;
     }
+    add_velocity(actuator);
     if (actuator->rest_from_ns != INPHASE_ABSENT && !has_moved(actuator, value)) {
         if (at_ns - actuator->rest_from_ns < WINDOW_NS)
             return;
-        actuator->rest = REST_KNOWN;
+        actuator->rest = velocity_denies_rest(actuator) ? REST_MOVES : REST_KNOWN;
     } else {
         actuator->rest = REST_MOVES;
     }
-    memcpy(actuator->rest_from, value, actuator->channels * sizeof *value);
-    actuator->rest_from_ns = at_ns;
+    open_window(actuator, value, at_ns);
 }
 
 /* the stop was written, and the motion has ended */

@@ -26,6 +26,8 @@
 #define BACK 25     /* and in which it is there again */
 enum { BUS, BESIDE, SENSORS };
 #define JOINT 1    /* its channel; the one before is always 0 */
+#define SPEED 2    /* the channel of its velocity */
+#define CHANNELS 3
 
 /* what its device was given */
 static struct {
@@ -60,11 +62,13 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
     static const struct inphase_servo servo = {.natural_rad_s = 1, .inertia = 1};
     static const uint8_t packet[4] = {0};
     static const double start = 0;
-    const struct inphase_twin_channel channel[JOINT + 1] = {
-        [JOINT] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint[0]}};
+    const struct inphase_twin_channel channel[CHANNELS] = {
+        [JOINT] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint[0]},
+        [SPEED] = {.kind = INPHASE_TWIN_WORLD, .gain = 1, .source = &robot->joint[1]}};
     struct inphase_sensor_config sensor[SENSORS];
     struct inphase_actuator_config actuator = {
         .channels = 1, .feedback_sensor = is_blind ? -1 : BESIDE, .feedback_channel = JOINT,
+        .measures = is_blind ? 0 : INPHASE_MEASURES_VELOCITY, .velocity_channel = SPEED,
         .start = &start,
         .accepts = 1 << INPHASE_FRESH | 1 << INPHASE_HELD | 1 << INPHASE_LATE,
         .max_hold_ns = 3 * period_ns, .limits = &limits[mode], .servo = &servo, .guarded = 1,
@@ -79,8 +83,8 @@ static void open_robot(struct robot *robot, uint32_t mode, bool is_blind, int64_
 
     for (uint32_t i = 0; i < SENSORS; i++)
         sensor[i] = (struct inphase_sensor_config){
-            .device = i, .channels = JOINT + 1, .max_age_ns = MAX_AGE_NS, .recover = 1, .depth = 64,
-            .every = 1, .payload = 8 * (JOINT + 1),
+            .device = i, .channels = CHANNELS, .max_age_ns = MAX_AGE_NS, .recover = 1, .depth = 64,
+            .every = 1, .payload = 8 * CHANNELS,
             .exchange = {.replies = 1, .reply = &reply,
                          .framing = {.datagram = 1, .min_size = 4, .max_size = 4},
                          .acquire = INPHASE_ACQUIRE_TRIGGER, .acquire_ns = 100000,
@@ -349,8 +353,43 @@ static void rest_begins_where_the_commands_are_at_rest(void)
     close_robot(&robot);
 }
 
+/* the cycles from an emergency stop of a joint that stands, to its rest; LONG: it is not seen */
+#define LONG (5 * SETTLED)
+static int count_to_rest(double velocity, double noise)
+{
+    struct robot robot;
+    int cycles = 0;
+
+    open_robot(&robot, INPHASE_MODE_VELOCITY, false, PERIOD_NS);
+    for (int n = 0; n < 20; n++)
+        run(&robot, 0);
+    CHECK_EQUAL(inphase_core_estop(robot.core, INPHASE_ESTOP_LOCAL), 0);
+    for (; state(&robot) != INPHASE_STATE_FAULTED && cycles < LONG; cycles++) {
+        robot.joint[1] = velocity + (cycles % 2 ? noise : -noise);
+        run(&robot, NAN);
+    }
+    close_robot(&robot);
+    return cycles;
+}
+
+/* A device may repeat a place for a while. The velocity beside it tells that the joint turns on. */
+static void a_place_that_stands_is_no_rest_beside_a_velocity(void)
+{
+    int rest = count_to_rest(0, 0);
+
+    CHECK(rest < SETTLED);
+    CHECK_EQUAL(count_to_rest(0.06, 0), LONG);
+    CHECK_EQUAL(count_to_rest(-0.06, 0.1), LONG);
+    CHECK_EQUAL(count_to_rest(NAN, 0), LONG);
+
+    /* noise, and what is slower than `rest_speed`, is rest */
+    CHECK_EQUAL(count_to_rest(0, 0.5), rest);
+    CHECK_EQUAL(count_to_rest(0.04, 0.1), rest);
+}
+
 int main(void)
 {
+    RUN(a_place_that_stands_is_no_rest_beside_a_velocity);
     RUN(a_stop_is_written_in_every_cycle_and_for_a_stops_time_at_most);
     RUN(a_stop_ends_when_the_joint_is_measured_to_be_at_rest);
     RUN(what_could_not_be_written_is_still_owed);
