@@ -99,6 +99,46 @@ def test_a_second_signal_in_a_park_holds_and_leaves_nothing_limp(robot: Robot) -
     assert any("a second signal shortened its park" in text for text in summary["events"])
 
 
+HANGS = """
+import threading
+
+from inphase_drivers.dynamixel import Servos
+
+
+class Hangs(Servos):
+    switching_max_ns = 200_000_000
+
+    def {what}(self):
+        threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("disable", "actuator arm may still be powered, switch it off by hand: device arm "),
+        pytest.param("close", "device arm ", marks=pytest.mark.long),
+        ("torque", "device arm "),
+    ],
+)
+def test_a_driver_that_never_returns_holds_up_no_end(
+    robot: Robot, what: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(robot.folder))
+    robot.folder.joinpath("hangs.py").write_text(HANGS.format(what=what))
+    driver = 'driver = "inphase_drivers.dynamixel:Servos"'
+    robot.write((driver, 'driver = "hangs:Hangs"'), *([LIMP] if what == "disable" else []))
+    with robot.run("--cycles", "50") as run:
+        code, summary = run.end()
+    assert summary, run.stderr
+    rest = rest_of(summary)
+    stuck = f"its driver does not return from {what} within 1.2 s; give its own calls a time-out"
+    assert stuck in run.stderr and told in run.stderr
+    found = {"close": "on", "torque": "unknown", "disable": "refused"}[what]
+    assert (rest["torque"], torque(robot)) == (found, [1] * 6)
+    assert code == (8 if what == "disable" else 0)
+
+
 @pytest.mark.long
 def test_a_run_of_so_many_cycles_parks_too(robot: Robot) -> None:
     robot.write(PARK)

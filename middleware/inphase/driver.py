@@ -368,7 +368,8 @@ class Driver(ABC):
 
     @property
     def switching_max_ns(self) -> int:
-        """The longest time of `enable` or `disable`; a worker is waited for so long."""
+        """The longest time of `enable` or `disable`. Calls off the cycle but `open` are waited for
+        so long, and a second more."""
         return 5_000_000_000
 
     @abstractmethod

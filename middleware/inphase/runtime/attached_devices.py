@@ -15,10 +15,11 @@ from typing import TypeVar
 from inphase.core.core import Core
 from inphase.devices.first_opening import FirstOpening
 from inphase.driver import Driver
-from inphase.errors import DeviceError, RuntimeFault, of_device
+from inphase.errors import DeviceError, RuntimeFault
 from inphase.host.locks import DeviceLock
 from inphase.plan.plan import Plan
 from inphase.runtime.guarding.guard import Given, GuardProcess
+from inphase.runtime.motion.driver_calls import DriverCalls
 
 _RETRY_S = 0.25
 _TELL_TRIES = 4  # in which a device that is away refuses with the same words; then they are told
@@ -48,6 +49,7 @@ class Link:
         self.fd = -1
         self._file: tuple[int, int] | None = None
         self._first = FirstOpening()
+        self._calls = DriverCalls(driver)
         self.actuator: int | None = None
         self.is_powered = False
         """whether it was enabled, and is not known to have been switched off since"""
@@ -57,9 +59,8 @@ class Link:
         self._stopped = threading.Event()
 
     def call(self, what: str, method: Callable[[], T]) -> T:
-        """Call the driver. Raises DeviceError alone."""
-        with of_device(self.driver.name, self.driver.address, what):
-            return method()
+        """Call the driver; see `DriverCalls.call`."""
+        return self._calls.call(what, method)
 
     def open(self) -> None:
         """Open and check the device."""
@@ -76,6 +77,11 @@ class Link:
         """True if the descriptor is still the one that `open` gave: not closed by the driver since,
         and perhaps somebody else's by now."""
         return self._file is not None and _file_of(self.fd) == self._file
+
+    @property
+    def hangs(self) -> str:
+        """The call from which the driver has not returned; empty: there is none."""
+        return self._calls.hangs
 
     def enable(self) -> tuple[float, ...]:
         """Let the driver enable it; from the attempt on it counts as powered. The goals at which it
@@ -109,6 +115,9 @@ class Link:
             self.call("close", self.driver.close)
         except DeviceError as error:
             self.trouble = str(error)
+        while self.hangs:  # the port is the driver's until it returns
+            if self._stopped.wait(_RETRY_S):
+                return
         self._lock.close()
         trouble, tries = "", 0
         while not self._stopped.wait(_RETRY_S):
@@ -166,7 +175,8 @@ class Link:
         try:
             self.call("close", self.driver.close)
         finally:
-            self._lock.close()
+            if not self.hangs:  # else its lock ends with the process: the driver may write yet
+                self._lock.close()
 
 
 class Devices:
@@ -286,7 +296,9 @@ class Devices:
             self._wait(lambda: core.let_go(link.index) or core.ended())
             yield
         finally:
-            if link.is_open():
+            if link.hangs:  # it may write yet: the port is the driver's until it returns
+                self._lose(link, core, f": its driver does not return from {link.hangs}")
+            elif link.is_open():
                 core.attach(link.index, link.fd)
             else:
                 self._lose(link, core, ": its driver has closed it")

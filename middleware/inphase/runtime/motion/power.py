@@ -57,6 +57,7 @@ class Power:
         self._say = say
         self._told: dict[int, str] = {}
         self._off: set[int] = set()  # at the end, by drivers that verify it
+        self._refused: set[int] = set()  # at the end, by drivers that failed
         self._again_s = 0.0
         self._is_over = False
 
@@ -96,6 +97,7 @@ class Power:
                 home.switch_off_at_end(self._core, actuator)
                 self._off.add(actuator)
             except Exception as error:
+                self._refused.add(actuator)
                 self._tell(actuator, f"may still be powered, switch it off by hand: {error}")
 
     def _may_let_go(self, actuator: int) -> bool:
@@ -123,7 +125,8 @@ class Power:
         }
 
     def _torque(self, actuator: int) -> str:
-        """Of all its channels: "on", "off", "part", or "unknown" where nobody read it back."""
+        """Of all its channels: "on", "off" or "part". Where nobody read it back it is "unknown",
+        and "refused" after a driver that did not switch it off."""
         read: tuple[bool | None, ...] = ()
         for home in self._homes:
             if actuator in home.actuators:
@@ -132,7 +135,7 @@ class Power:
         if actuator in self._off and not read:
             return "off"
         if not read or None in read:
-            return "unknown"
+            return "refused" if actuator in self._refused else "unknown"
         return "part" if len(set(read)) > 1 else "on" if read[0] else "off"
 
     def _powered(self, wanted: list[int]) -> list[tuple[Switches, int]]:

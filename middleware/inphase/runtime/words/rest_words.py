@@ -15,6 +15,7 @@ _TORQUE = {
     "off": "torque off",
     "part": "torque on in some joints only",
     "unknown": "torque not read back",
+    "refused": "torque not switched off by its driver",
 }
 
 
@@ -50,7 +51,7 @@ def _why(rest: dict[str, str]) -> str:
 def is_missed(rest: dict[str, str]) -> bool:
     """True if an actuator is known not to be in its declared rest."""
     is_other = rest["reached"] not in ("unknown", rest["declared"])
-    return rest["park"] not in (None, "done") or is_other or rest["torque"] == "part"
+    return rest["park"] not in (None, "done") or is_other or rest["torque"] in ("part", "refused")
 
 
 def missed(result: dict[str, Any]) -> bool:
