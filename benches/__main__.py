@@ -29,6 +29,7 @@ FIGURES = (
     "vector",
     "batch",
     "cluster",
+    "scale",
     "skew",
     "cost",
     "camera",

@@ -213,6 +213,19 @@ class Learner:
         Path(file.name).replace(path)
 
 
+def play_round(workers: inphase.RolloutWorkers, learner: Learner, episodes: int) -> list[Any]:
+    """Weights out, so many episodes back, and learnt from; the episodes."""
+    workers.publish(learner.published())
+    at = learner.round * episodes
+    # in their order: a sum of floats depends on it
+    found = sorted(workers.run(range(at, at + episodes)), key=lambda one: one.number)
+    for episode in found:
+        if episode.error is not None:
+            print(f"left out: {episode.error}", file=sys.stderr)
+    learner.learn([one for one in found if one.error is None and one.cycles > 3])
+    return found
+
+
 def train(asked: argparse.Namespace) -> dict[str, Array]:
     """All rounds; the weights, as Balance takes them."""
     learner = Learner(asked.send, asked.seed, asked.checkpoint)
@@ -229,15 +242,9 @@ def train(asked: argparse.Namespace) -> dict[str, Array]:
         reduce=f"{HERE / 'train_ppo.py'}:{reduce.__name__}",
     ) as workers:
         while learner.round < asked.rounds:
-            began_s, at = time.perf_counter(), learner.round * asked.episodes
+            began_s = time.perf_counter()
             published = learner.published()
-            workers.publish(published)
-            # in their order: a sum of floats depends on it
-            found = sorted(workers.run(range(at, at + asked.episodes)), key=lambda one: one.number)
-            for episode in found:
-                if episode.error is not None:
-                    print(f"left out: {episode.error}", file=sys.stderr)
-            learner.learn([one for one in found if one.error is None and one.cycles > 3])
+            found = play_round(workers, learner, asked.episodes)
             stood = float(np.mean([one.cycles for one in found]))
             print(
                 f"round {learner.round}: stood {stood:.0f} cycles, reward "

@@ -38,7 +38,6 @@ _DEATHS_MAX = 3
 class _Hand:
     """A worker, and what it has to do; the first task is the one that it runs."""
 
-    is_ready: bool = False
     tasks: deque[EpisodeTask] = field(default_factory=deque)
     since_s: float = 0.0
     """monotonic: the first task was begun not before"""
@@ -98,6 +97,12 @@ class RolloutWorkers:
         """of the weights that were published last"""
         self._hands: dict[int, _Hand] = {}
         self._serial = 0
+        self._open: set[int] = set()
+        """serials of tasks whose episode is still wanted"""
+        self._hungry: dict[int, None] = {}
+        """workers that take another task, in the order in which they came to do so"""
+        self._looked_s = 0.0
+        """monotonic: when hung workers were looked for"""
         self._deaths: dict[int, int] = {}
         """episode -> workers that died with it"""
         self._idle_deaths = 0
@@ -108,8 +113,10 @@ class RolloutWorkers:
         except BaseException:
             self._crew.close()
             raise
+        self._robots_up = 0
         for number in self._robots.start():
             self._hands[number] = _Hand()
+            self._robots_up += 1
 
     @property
     def progress(self) -> RolloutProgress:
@@ -139,7 +146,7 @@ class RolloutWorkers:
         progress, began_s = self._progress, time.perf_counter()
         while True:
             self._fill(wanted)
-            if wanted.is_over and not self._is_busy():
+            if wanted.is_over and not self._open:
                 return
             for report in self._wait():
                 episode = self._heed(report, wanted.again)
@@ -162,8 +169,7 @@ class RolloutWorkers:
                 found.append(self._robots.news.get_nowait())
         if found:
             return found
-        are_up = any(number < 0 for number in self._hands)
-        return self._crew.wait(_GLANCE_S if are_up else _LOOK_S)
+        return self._crew.wait(_GLANCE_S if self._robots_up else _LOOK_S)
 
     # ---- tasks -------------------------------------------------------------------------------
 
@@ -171,20 +177,25 @@ class RolloutWorkers:
         """Forget the tasks of a run that was given up: their reports are nobody's."""
         for hand in self._hands.values():
             hand.tasks = deque(task._replace(number=-1) for task in hand.tasks)
-
-    def _is_busy(self) -> bool:
-        return any(task.number >= 0 for hand in self._hands.values() for task in hand.tasks)
+        self._open.clear()
 
     def _fill(self, wanted: "_Numbers") -> None:
-        """Give each worker that is ready as much as it takes, the idle ones first."""
+        """Give each worker that is ready as much as it takes, the idle ones first.
+
+        A look at every worker after each episode would hold a learner of thousands up.
+        """
+        if wanted.is_over:
+            return
         for depth in range(self._crew.ahead):
-            for worker, hand in self._hands.items():
-                is_robot = worker < 0
-                if hand.is_ready and len(hand.tasks) == depth and not (is_robot and depth):
+            for worker in list(self._hungry):
+                hand = self._hands[worker]
+                if len(hand.tasks) == depth:
                     number = wanted.next()
                     if number is None:
                         return
                     self._give(worker, hand, number)
+                if len(hand.tasks) >= (1 if worker < 0 else self._crew.ahead):
+                    del self._hungry[worker]
 
     def _give(self, worker: int, hand: _Hand, number: int) -> None:
         self._serial += 1
@@ -192,6 +203,7 @@ class RolloutWorkers:
         if not hand.tasks:
             hand.since_s = time.monotonic()
         hand.tasks.append(task)
+        self._open.add(task.serial)
         (self._robots if worker < 0 else self._crew).give(worker, task)
 
     def _heed(self, report: WorkerNews, again: deque[int]) -> Episode | None:
@@ -200,13 +212,15 @@ class RolloutWorkers:
         if hand is None:
             return None
         if report.kind == "ready":
-            hand.is_ready = True
+            self._hungry[report.worker] = None
             return None
         if report.kind == "died":
             return self._bury(report, hand, again)
         assert report.task is not None and report.episode is not None
         mine = hand.tasks.popleft()
         assert mine.serial == report.task.serial
+        self._open.discard(mine.serial)
+        self._hungry[report.worker] = None
         hand.since_s = time.monotonic()
         self._idle_deaths = 0
         if report.worker >= 0:
@@ -233,6 +247,13 @@ class RolloutWorkers:
     def _is_stale(self, task: EpisodeTask) -> bool:
         return self.staleness is not None and self.version - task.version > self.staleness
 
+    def _forget(self, worker: int) -> _Hand:
+        """A worker is gone, and nobody waits for its tasks."""
+        hand = self._hands.pop(worker)
+        self._open.difference_update(task.serial for task in hand.tasks)
+        self._hungry.pop(worker, None)
+        return hand
+
     # ---- workers that die ----------------------------------------------------------------------
 
     def _start(self) -> None:
@@ -242,9 +263,10 @@ class RolloutWorkers:
         """A worker died: another takes its place and its episodes. One that kills its workers has
         an error."""
         name = self._name(report.worker)
-        del self._hands[report.worker]
+        self._forget(report.worker)
         if report.worker < 0:
             self._progress.robots_lost += 1
+            self._robots_up -= 1
             return None
         self._progress.died += 1
         if not hand.tasks:
@@ -268,14 +290,17 @@ class RolloutWorkers:
         """Workers whose episode takes too long are killed; the episodes, which have an error."""
         if self.job.timeout_s is None or not self._crew.can_kill:
             return
-        late_s = time.monotonic() - self.job.timeout_s - _GRACE_S
+        if time.monotonic() - self._looked_s < _LOOK_S:
+            return
+        self._looked_s = time.monotonic()
+        late_s = self._looked_s - self.job.timeout_s - _GRACE_S
         hung = [
             worker
             for worker, hand in self._hands.items()
             if worker >= 0 and hand.tasks and hand.since_s < late_s
         ]
         for worker in hung:
-            hand, name = self._hands.pop(worker), self._crew.name(worker)
+            hand, name = self._forget(worker), self._crew.name(worker)
             self._crew.kill(worker)
             self._progress.hung += 1
             self._start()
