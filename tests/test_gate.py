@@ -13,10 +13,11 @@ from msgspec.structs import replace
 
 from inphase.command.pictures import bench_picture
 from inphase.errors import RecordingError
+from inphase.frames.record_layout import CAUSES
 from inphase.gate import comparison, count_comparison, measurement
 from inphase.gate.comparison import BaselineComparison, compare, judge
 from inphase.gate.counts import CycleCounts, PartCounts, count
-from inphase.gate.measurement import Measurement, Round, exact
+from inphase.gate.measurement import Measurement, Round, RoundLateness, exact
 from inphase.gate.power import power
 from inphase.schedule import load
 from runtimes import Robot
@@ -51,6 +52,13 @@ class Weather:
     spread: float = 0.02
 
 
+def late(ours: int = 0, kernel: int = 0) -> RoundLateness:
+    """Of a run of 1000 cycles."""
+    causes = dict.fromkeys(CAUSES, 0) | {"ours": ours, "kernel": kernel}
+    said = ["the act was late in 9 cycles (up to 0.5 ms, cycle 7). Ours: the cycle thread itself"]
+    return RoundLateness(cycles=1000, causes=causes, said=said if ours else [])
+
+
 def made(
     factor: float = 1.0, weather: Weather = Weather(), seed: int = 1, **facts: Any
 ) -> Measurement:
@@ -63,7 +71,14 @@ def made(
         bare = dict.fromkeys(measurement.QUANTILES, 20 * pace)
         figure = dict.fromkeys(measurement.QUANTILES, 50 * pace * factor * noise)
         rounds.append(
-            Round(bare=[bare, bare], figures={"wake": figure}, cycles=9, skipped=0, stolen_ms=0.0)
+            Round(
+                bare=[bare, bare],
+                figures={"wake": figure},
+                cycles=9,
+                skipped=0,
+                stolen_ms=0.0,
+                late=late(),
+            )
         )
     known: dict[str, Any] = {
         "format": measurement.FORMAT,
@@ -232,6 +247,43 @@ def test_a_disturbed_run_is_undecided_with_the_reason() -> None:
     assert found.is_undecided and verdicts(found) == {"undecided"}
     assert "too disturbed to judge: in 10 of 10 rounds the host took 2000 ms" in found.notes[0]
     assert compare(made(), replace(slow, rounds=stolen[:5] + slow.rounds[5:]), LIMIT).is_slower
+
+
+def lateness(ours: list[int], kernel: int = 0) -> Measurement:
+    """A measurement with so many late moments in its rounds, the others without."""
+    quiet = made()
+    counts = [*ours, *[0] * (len(quiet.rounds) - len(ours))]
+    rounds = [
+        replace(one, late=late(count, kernel))
+        for one, count in zip(quiet.rounds, counts, strict=True)
+    ]
+    return replace(quiet, rounds=rounds)
+
+
+def test_late_moments_that_are_ours_fail_and_those_of_others_are_told() -> None:
+    found = compare(made(), lateness([9] * 7), LIMIT)
+    assert found.is_slower and [pair.verdict for pair in found.late] == ["more"]
+    assert found.changes == [
+        "late moments that are ours were 0 in a thousand cycles and are 6.3: the act was late in 9 "
+        "cycles (up to 0.5 ms, cycle 7). Ours: the cycle thread itself"
+    ]
+    table = comparison.markdown(found, made())
+    assert "| ours | 0 | 6.3 | more |" in table and "slower than the baseline" in table
+
+    told = compare(made(), lateness([], kernel=50), LIMIT)
+    assert [(pair.cause, pair.verdict) for pair in told.late] == [("kernel", "told")]
+    assert not told.is_slower and not told.is_undecided
+
+    busier = compare(made(), lateness([9] * 7, kernel=50), LIMIT)
+    assert busier.is_undecided and {p.verdict for p in busier.late} == {"undecided", "told"}
+    same = compare(lateness([9] * 7, kernel=50), lateness([8] * 7, kernel=50), LIMIT)
+    assert not same.is_slower and not same.is_undecided
+
+
+@pytest.mark.parametrize("ours", [[500], [1] * 9, [0]], ids=["a burst", "one each", "none"])
+def test_a_burst_or_a_late_moment_here_and_there_proves_nothing(ours: list[int]) -> None:
+    found = compare(made(), lateness(ours), LIMIT)
+    assert not found.is_slower and not found.is_undecided
 
 
 @pytest.mark.real

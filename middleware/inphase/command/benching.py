@@ -128,6 +128,7 @@ def _show(now: "Measurement") -> None:
         console.print(
             f"{cycles} cycles, {skipped} skipped; the host took {stolen:.0f} ms meanwhile"
         )
+        _show_late(now)
     if now.counts is None:
         console.print(now.uncounted)
         return
@@ -140,6 +141,24 @@ def _show(now: "Measurement") -> None:
         made.add_row(name, *(f"{getattr(part, kind):,.0f}" for kind in kinds))
     console.print(made)
     console.print(f"{now.counts.faults:.2g} page faults of the core in a cycle")
+
+
+def _show_late(now: "Measurement") -> None:
+    """Print how many moments came late, by cause, and the commonest reason of ours."""
+    from collections import Counter
+
+    from inphase.command.screen import screen
+    from inphase.gate import late_comparison
+    from inphase.runtime.words import late_words
+
+    causes: Counter[str] = Counter()
+    for one in now.rounds:
+        causes.update(one.late.causes)
+    console = screen()
+    console.print(f"late moments by cause: {late_words.by_cause(causes) or 'none'}")
+    reason = late_comparison.commonest(now)
+    if reason:
+        console.print(f"- {reason}")
 
 
 def _show_power(now: "Measurement", limit: float) -> bool:
@@ -197,6 +216,17 @@ def _show_comparison(found: "BaselineComparison") -> None:
         for pair in found.counted:
             said = Text("more", "red") if pair.has_grown else Text("within bounds")
             made.add_row(pair.name, f"{pair.before:.6g}", f"{pair.now:.6g}", pair.change, said)
+        console.print(made)
+    if found.late:
+        made = table(
+            "Late moments in 1000 cycles",
+            ("cause", "before", "now", "verdict"),
+            left=("cause", "verdict"),
+        )
+        for late in found.late:
+            red = {"more": "red", "undecided": "yellow"}.get(late.verdict, "")
+            cells = (late.cause, f"{late.before:.3g}", f"{late.now:.3g}")
+            made.add_row(*cells, Text(late.verdict, red))
         console.print(made)
     for text in (*found.changes, *found.notes):
         console.print(text)

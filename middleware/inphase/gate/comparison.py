@@ -5,8 +5,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from inphase.gate import count_comparison
+from inphase.gate import count_comparison, late_comparison
 from inphase.gate.count_comparison import CountPair
+from inphase.gate.late_comparison import LatePair
 from inphase.gate.measurement import Measurement, Round
 
 Verdict = Literal["slower", "faster", "the same", "undecided", "changed"]
@@ -44,6 +45,8 @@ class BaselineComparison(NamedTuple):
     """why some of it was not compared"""
     counted: list[CountPair]
     """instructions and the like"""
+    late: list[LatePair]
+    """late moments, by cause"""
     lacks_times: bool
     """times were measured and none was judged, or nothing could be compared at all"""
 
@@ -56,7 +59,8 @@ class BaselineComparison(NamedTuple):
     def is_undecided(self) -> bool:
         """True where nothing is known to be worse, and something may be, or nothing at all was
         compared of what was measured."""
-        is_open = any(one.verdict == "undecided" for one in self.compared)
+        verdicts = [one.verdict for one in self.compared] + [one.verdict for one in self.late]
+        is_open = "undecided" in verdicts
         return not self.is_slower and (is_open or self.lacks_times)
 
 
@@ -67,7 +71,7 @@ def compare(before: Measurement, now: Measurement, limit: float) -> BaselineComp
             f"the baseline is of another schedule ({before.robot}, hash {before.schedule_hash}; "
             f"now {now.robot}, {now.schedule_hash}): nothing is compared; make a new baseline"
         )
-        return BaselineComparison([], [], [note], [], lacks_times=True)
+        return BaselineComparison([], [], [note], [], [], lacks_times=True)
     changes = _changes(before, now)
     counted: list[CountPair] = []
     notes: list[str] = []
@@ -78,10 +82,10 @@ def compare(before: Measurement, now: Measurement, limit: float) -> BaselineComp
         notes += [f"{which}: {one.uncounted}" for which, one in _both(before, now) if one.uncounted]
     if not now.rounds:
         nothing = not counted and (before.exact is None or now.exact is None)
-        return BaselineComparison([], changes, notes, counted, lacks_times=nothing)
+        return BaselineComparison([], changes, notes, counted, [], lacks_times=nothing)
     refused = _refused(before, now)
     if refused:
-        return BaselineComparison([], changes, [*notes, refused], counted, lacks_times=True)
+        return BaselineComparison([], changes, [*notes, refused], counted, [], lacks_times=True)
     notes += [
         f"{key} was {before.machine[key]} and is {now.machine[key]}"
         for key in ("kernel", "libc", "python")
@@ -95,7 +99,11 @@ def compare(before: Measurement, now: Measurement, limit: float) -> BaselineComp
         found = [
             one._replace(verdict="undecided") if one.verdict == "slower" else one for one in found
         ]
-    return BaselineComparison(found, changes, notes, counted, lacks_times=not found)
+    late = late_comparison.compare(before, now)
+    if any(one.verdict == "undecided" for one in late):
+        notes.append("late moments that are ours have grown beside those of a busier machine")
+    changes += [late_comparison.sentence(one, now) for one in late if one.verdict == "more"]
+    return BaselineComparison(found, changes, notes, counted, late, lacks_times=not found)
 
 
 def _both(before: Measurement, now: Measurement) -> list[tuple[str, Measurement]]:
@@ -233,6 +241,10 @@ def markdown(found: BaselineComparison, now: Measurement) -> str:
             rows.append(
                 f"| {pair.name} | {pair.before:.10g} | {pair.now:.10g} | {pair.change} | {said} |"
             )
+        parts.append("\n".join(rows))
+    if found.late:
+        rows = ["| late in 1000 cycles | before | now | |", "| --- | --: | --: | --- |"]
+        rows += [f"| {o.cause} | {o.before:.3g} | {o.now:.3g} | {o.verdict} |" for o in found.late]
         parts.append("\n".join(rows))
     remarks = [f"- {text}" for text in (*found.changes, *found.notes)]
     if now.rounds and not now.is_realtime:

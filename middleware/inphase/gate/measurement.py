@@ -22,19 +22,29 @@ from inphase.doctor.wakes import measure
 from inphase.episodes import lockstep
 from inphase.episodes.robot import RobotOptions
 from inphase.episodes.runtime_robot import RuntimeRobot
-from inphase.errors import RecordingError, ScheduleError
+from inphase.errors import RecordingError, RuntimeFault, ScheduleError
 from inphase.frames.frame import Frame
 from inphase.gate.counts import CycleCounts, count
 from inphase.host.machine import processor
 from inphase.schedule import Schedule
 
-FORMAT = 2
+FORMAT = 3
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 EXACT_CYCLES = 2000
 _SETTLE_S = 0.5
 _BARE_S = 0.5
 _FRAME_S = 5.0
 Quantiles = dict[str, float]
+
+
+class RoundLateness(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Moments of a run that came late; its first moments, which settle, belong to it."""
+
+    cycles: int
+    causes: dict[str, int]
+    """how many there were, by each of CAUSES"""
+    said: list[str]
+    """a sentence for each of the commonest kinds"""
 
 
 class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -47,6 +57,7 @@ class Round(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     skipped: int
     stolen_ms: float
     """that the host of a virtual machine took from all cores while the robot ran"""
+    late: RoundLateness
 
 
 class Measurement(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -144,18 +155,11 @@ def run(
     made, is_realtime = [], True
     for number in range(rounds):
         before = measure("bare", schedule.cycle, _BARE_S)
-        figures, cycles, skipped, stolen_ms = _run_robot(schedule, seconds, simulate)
+        ran = _run_robot(schedule, seconds, simulate)
         after = measure("bare", schedule.cycle, _BARE_S)
         is_realtime = is_realtime and before.is_realtime and after.is_realtime
-        made.append(
-            Round(
-                bare=[quantiles_us(before.late_ns), quantiles_us(after.late_ns)],
-                figures=figures,
-                cycles=cycles,
-                skipped=skipped,
-                stolen_ms=stolen_ms,
-            )
-        )
+        bare = [quantiles_us(before.late_ns), quantiles_us(after.late_ns)]
+        made.append(msgspec.structs.replace(ran, bare=bare))
         watch(number + 1, rounds)
     counts, uncounted = count(schedule)
     return Measurement(
@@ -174,10 +178,8 @@ def run(
     )
 
 
-def _run_robot(
-    schedule: Schedule, seconds: float, simulate: bool
-) -> tuple[dict[str, Quantiles], int, int, float]:
-    """Figures, cycles, cycles that were skipped, and stolen time of one run."""
+def _run_robot(schedule: Schedule, seconds: float, simulate: bool) -> Round:
+    """One run; the round lacks its bare wakes. Raises RuntimeFault, where a run ends early."""
     times = _Times()
     robot = RuntimeRobot(schedule, RobotOptions(simulate=simulate))
     robot.start()
@@ -199,12 +201,26 @@ def _run_robot(
             cycles += 1
             skipped += frame.skipped
         stolen_ms = 1000 * (stolen_ticks() - stolen) / TICKS_PER_S
-    finally:
+    except BaseException:
         robot.end()
-    figures = {
-        name: quantiles_us(np.array(values, np.int64)) for name, values in times.taken.items()
-    }
-    return figures, cycles, skipped, stolen_ms
+        raise
+    summary = robot.end()
+    if summary is None:
+        raise RuntimeFault(f"{schedule.name}: the run ended without a summary; run it again")
+    return Round(
+        bare=[],
+        figures={
+            name: quantiles_us(np.array(values, np.int64)) for name, values in times.taken.items()
+        },
+        cycles=cycles,
+        skipped=skipped,
+        stolen_ms=stolen_ms,
+        late=RoundLateness(
+            cycles=summary["cycles"],
+            causes=summary["late"]["causes"],
+            said=summary["late"]["said"],
+        ),
+    )
 
 
 def exact(schedule: Schedule) -> dict[str, Any] | None:

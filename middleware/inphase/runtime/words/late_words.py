@@ -1,6 +1,6 @@
 """Sentences on late cycles: what was late, whose fault it was, how that is known, what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from inphase.core.late_moment import LateMoment
@@ -87,6 +87,11 @@ def of_kind(names: Sequence[Waited], told: LateTold) -> str:
     times = "in 1 cycle" if told.times == 1 else f"in {told.times} cycles"
     took = f"up to {ms(late.late_ns)}, " if late.phase not in ("read", "command") else ""
     return f"{_what(names, late)} {times} ({took}cycle {late.cycle}). {cause(names, late)}"
+
+
+def of_cause(cause: str, said: Iterable[str]) -> list[str]:
+    """Those of such sentences that name the cause."""
+    return [text for text in said if f". {cause.capitalize()}: " in text]
 
 
 def cause(names: Sequence[Waited], late: LateMoment) -> str:
