@@ -31,6 +31,7 @@ NAMES = {
     "status": "STATUS",
     "reasons": "REASON",
     "causes": "CAUSE",
+    "thread": "CAUSE",
     "refused": "WHAT",
     "machine": "WHAT",
     "versions": "PACKAGE",
@@ -103,7 +104,8 @@ def whole(
     plan = replace(robot.plan, schedule=structs.replace(described, policy=policy, cycle=cycle))
     made = summary.make(plan, robot.follower.reader, [], mailbox=mailbox)
     Power(plan, robot.core, [], print).tell_rests(made["actuators"])
-    late = {"causes": dict.fromkeys(CAUSES, 0), "said": [], "sentinel_share": 0.0}
+    none = dict.fromkeys(CAUSES, 0)
+    late = {"causes": none, "thread": none, "said": [], "sentinel_share": 0.0}
     return lockstep.sum_up(robot) | made | {"recording": recording, "late": late}
 
 

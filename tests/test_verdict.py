@@ -7,6 +7,7 @@ import pytest
 
 import inphase
 from inphase.episodes.lockstep import LockStep, sum_up
+from inphase.frames.record_layout import CAUSES
 from inphase.plan import plan as planning
 from inphase.plan.plan import Plan
 from inphase.runtime.words import verdict
@@ -62,6 +63,7 @@ def on_the_wall_clock(result: dict[str, Any], cycles: int = 10_000) -> dict[str,
         "latch_to_command_ns": quantiles(200_000),
         "inference_ns": quantiles(100_000),
         "realtime": result["realtime"] | {"granted": True},
+        "late": {"thread": dict.fromkeys(CAUSES, 0)},
     }
 
 
@@ -113,6 +115,20 @@ def test_a_busy_machine_and_a_late_sensor_are_told_with_figures_and_what_to_try(
     assert "`inphase check SCHEDULE` prints how" in machine
     assert sensor.startswith("sensor wrench was FRESH in 95.8 % of its frames (LATE 420): a sample")
     assert "may take 1.3 ms. Try: `inphase explain LATE`" in sensor
+
+
+def test_the_machine_is_not_blamed_for_what_is_ours(made: Made) -> None:
+    plan, result = made
+    left_out = on_the_wall_clock(result) | {"skipped": 300}
+    causes = left_out["late"]["thread"]
+    causes["ours"], causes["kernel"] = 60, 60
+    _, machine = verdict.of(plan, left_out, [])
+    assert machine.startswith("the machine was too busy: 300 cycles were left out")
+    assert "(late by cause: kernel 60, ours 60)" in machine
+    causes["ours"] = 61
+    _, machine = verdict.of(plan, left_out, [])
+    assert machine.startswith("this run needs more of the machine than it has: 300 cycles")
+    assert "close other programs" not in machine and "lower rate_hz" in machine
 
 
 def test_a_sensor_that_is_held_between_its_samples_is_not_late(made: Made) -> None:

@@ -1,14 +1,16 @@
 """The verdict on a recorded run in words, and the losses of its file."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from inphase.command.report.measures import ACT, COMMAND, WAKE, Measures
 from inphase.command.report.numbers import quantiles
 from inphase.frames.meanings import REASONS as REASON_MEANINGS
 from inphase.frames.meanings import STATUSES as MEANINGS
-from inphase.frames.record_layout import REASONS, STATES, STATUSES, name_of
+from inphase.frames.record_layout import CAUSES, REASONS, STATES, STATUSES, name_of
 from inphase.recording import facts
+from inphase.runtime.words import late_words
 from inphase.runtime.words.policy_notices import milliseconds as ms
 from inphase.runtime.words.verdict import (
     BAD,
@@ -60,10 +62,14 @@ def _machine(found: Measures) -> list[Finding]:
         if found.flags["NOT_REALTIME"]
         else ""
     )
+    thread = Counter(dict.fromkeys(CAUSES, 0))
+    thread.update(one.cause for one in found.late.values() if one.phase not in ("read", "command"))
+    what, remedy = "The machine was too busy", "close other programs, or give a lower rate_hz"
+    if late_words.are_ours(thread):
+        what, remedy = "This run needs more of the machine than it has", "give a lower rate_hz"
     text = (
-        f"The machine was too busy: it left out {found.skipped} cycles{late}, for cycles of "
-        f"{ms(found.schedule.period_ns)}. Try: {rights}close other programs, or give a lower "
-        "rate_hz"
+        f"{what}: it left out {found.skipped} cycles{late}, for cycles of "
+        f"{ms(found.schedule.period_ns)}. Try: {rights}{remedy}"
     )
     return graded(found.skipped, found.frames + found.skipped, FAIR_OF_GRID, BAD_OF_GRID, text)
 

@@ -58,6 +58,8 @@ class Attribution:
         self._kinds: dict[LateKind, LateTold] = {}
         self.counts: Counter[str] = Counter()
         """late moments by cause"""
+        self.thread_counts: Counter[str] = Counter()
+        """those of the cycle thread itself, which no sample and no command was waited for"""
 
     def look(self, status: dict[str, int]) -> None:
         """Take what came since. status: of the robot."""
@@ -107,6 +109,7 @@ class Attribution:
     def _publish(self, moment: Moment, found: Decision, seen: Evidence | None) -> None:
         """Count one, for every reader of the store. seen: None where nobody looked."""
         self.counts[found.cause] += 1
+        self.thread_counts[found.cause] += moment.phase not in ("read", "command")
         row = late_row(moment, found, seen, [self.counts[cause] for cause in CAUSES])
         self._core.late(row.tobytes())
         late = LateMoment.of(row)
@@ -147,6 +150,7 @@ class Attribution:
         found = sorted(self._kinds.values(), key=lambda told: -told.times)[:_SAID]
         return {
             "causes": {cause: self.counts[cause] for cause in CAUSES},
+            "thread": {cause: self.thread_counts[cause] for cause in CAUSES},
             "said": [late_words.of_kind(self._names, told) for told in found],
             "sentinel_share": used_ns / in_ns if in_ns else None,
         }

@@ -73,6 +73,11 @@ def by_cause(causes: Mapping[str, int]) -> str:
     return ", ".join(f"{cause} {count}" for cause, count in causes.items() if count)
 
 
+def are_ours(causes: Mapping[str, int]) -> bool:
+    """True if most of them are this run's own."""
+    return causes["ours"] > sum(causes.values()) / 2
+
+
 def names_of(plan: Plan) -> list[Waited]:
     """Of each sensor."""
     return [

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from inphase.frames.meanings import REASONS
 from inphase.plan.plan import Plan
-from inphase.runtime.words import policy_notices
+from inphase.runtime.words import late_words, policy_notices
 from inphase.runtime.words.policy_notices import milliseconds as ms
 
 FAIR, BAD = 0.01, 0.05
@@ -95,10 +95,20 @@ def _machine(result: dict[str, Any]) -> list[Finding]:
         "" if result["realtime"]["granted"] else
         "grant the real-time rights (`inphase check SCHEDULE` prints how), "
     )  # fmt: skip
+    thread = result["late"]["thread"]
+    if late_words.are_ours(thread):
+        what = "this run needs more of the machine than it has"
+        remedy = f"what the sentences on late moments say, {rights}or a lower rate_hz"
+    else:
+        what, remedy = (
+            "the machine was too busy",
+            f"close other programs, {rights}or give a lower rate_hz",
+        )
+    causes = late_words.by_cause(thread)
     text = (
-        f"the machine was too busy: {skipped} cycles were left out and {overruns} took too long; "
-        f"it woke up to {ms(late['max'])} late, for cycles of {ms(result['period_ns'])}. Try: "
-        f"close other programs, {rights}or give a lower rate_hz"
+        f"{what}: {skipped} cycles were left out and {overruns} took too long; it woke up to "
+        f"{ms(late['max'])} late, for cycles of {ms(result['period_ns'])}"
+        f"{f' (late by cause: {causes})' if causes else ''}. Try: {remedy}"
     )
     return graded(skipped + overruns, cycles, FAIR_OF_GRID, BAD_OF_GRID, text)
 
