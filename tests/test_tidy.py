@@ -69,7 +69,7 @@ DRIVER_MAY_IMPORT = {
     "inphase.emulation",  # the emulator hosts a simulated world, whose devices it answers for
 }
 # what drivers of one standard or kind share; no device, no library of a vendor
-STANDARDS = {"genicam", "servo_driver", "servo_registers", "servo_scan"}
+STANDARDS = {"genicam", "servo_driver", "servo_registers", "servo_scan", "tracking"}
 SEES_C = {
     "inphase.core.arrays",
     "inphase.core.batch",

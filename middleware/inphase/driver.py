@@ -51,6 +51,7 @@ __all__ = [
     "Clock",
     "DeviceError",
     "Driver",
+    "Echo",
     "Encoding",
     "Exchange",
     "Field",
@@ -70,7 +71,6 @@ __all__ = [
     "Watchdog",
     "WrongOption",
 ]
-
 
 _BITS_MAX = 64
 _TICK_MAX_NS = 1_000_000_000
@@ -156,6 +156,8 @@ class Calls:
     """at which they wrap; 0: never"""
     clock_shift_ns: int = 0
     """from their stamp to the middle of the acquisition"""
+    clock_echoed: bool = False
+    """the device's clock is known by `Reading.echoes` alone, and never by arrivals"""
 
     @property
     def trouble(self) -> str:
@@ -170,6 +172,14 @@ class Calls:
         if self.clock_bits and not self.clock_tick_ns:
             return "clock_bits wrap ticks of no length; give clock_tick_ns, or remove clock_bits"
         return ""
+
+
+class Echo(NamedTuple):
+    """One round trip: the device took this stamp between two times of CLOCK_MONOTONIC."""
+
+    device_ns: int
+    sent_ns: int
+    received_ns: int
 
 
 class Reading(NamedTuple):
@@ -194,6 +204,10 @@ class Reading(NamedTuple):
     device_ticks: int | None = None
     """in place of `device_ns`: the device's time as it came, in ticks of `Calls.clock_tick_ns` that
     wrap at `Calls.clock_bits`"""
+    echoes: tuple[Echo, ...] = ()
+    """the round trips since the reading before; the worker maps `device_ns` by them"""
+    notice: str = ""
+    """of what was refused since then, with its remedy; the worker says each once"""
 
 
 @dataclass(frozen=True)
@@ -350,6 +364,8 @@ class Driver(ABC):
     """Command modes that the device has: position, velocity, effort, switch."""
     mode: str = "position"
     """The mode in which it is used; the middleware sets it before any call."""
+    passed: int = 0
+    """Samples that its `read` did not hand on: they came twice, or after a newer one."""
 
     def __init__(self, name: str, options: Any) -> None:
         self.name = name

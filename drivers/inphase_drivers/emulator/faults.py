@@ -30,6 +30,10 @@ class Faults:
     def __bool__(self) -> bool:
         return bool(self._on)
 
+    def names(self) -> set[str]:
+        """The faults that are on."""
+        return set(self._on)
+
     def turn_on(self, request: dict[str, object]) -> None:
         """Turn on what a control request names. Raises ValueError for what is not known."""
         name = request.get("fault")

@@ -15,6 +15,7 @@ from .dynamixel.registers import BAUD_OF_REGISTER
 from .dynamixel.servos import BusOptions, ServoBus
 from .feetech import registers as feetech_registers
 from .feetech.servos import FeetechBus, FeetechBusOptions
+from .natnet import MocapServer, MocapServerOptions
 from .netft import ForceSensor, SensorOptions
 from .robotiq.gripper import STROKE_M, GripperBus, GripperBusOptions
 from .ur import Controller, ControllerOptions
@@ -27,7 +28,7 @@ if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
 
 Table = dict[str, Any]
 Device: TypeAlias = (
-    "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | GripperBus | Controller"
+    "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | GripperBus | Controller | MocapServer"
 )
 
 # what a schedule may call their drivers
@@ -37,6 +38,7 @@ _MIT = ("damiao", "inphase_drivers.damiao:DamiaoMotors")
 _GRIPPERS = ("robotiq", "inphase_drivers.robotiq:Gripper")
 _DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
 _CONTROLLERS = ("ur_rtde", "inphase_drivers.ur:Arm")
+_MOCAP = ("natnet", "inphase_drivers.natnet:Tracker")
 _FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
 
 
@@ -85,15 +87,30 @@ def devices(
             if table.get("driver") in _CONTROLLERS and world is None:
                 opened[name] = Controller(_controller_options(name, table, emulator), now_ns)
         for name, table in tables.items():
-            if table.get("driver") in _FORCE_SENSORS:
-                part = _part(world, name)
-                sensor = _sensor_options(name, table, emulator)
-                opened[name] = ForceSensor(sensor, joints, now_ns, part)
+            if (one := _of_arm(name, table, (emulator, now_ns), joints, world)) is not None:
+                opened[name] = one
     except BaseException:
         for device in opened.values():
             device.close()
         raise
     return opened
+
+
+def _of_arm(
+    name: str,
+    table: Table,
+    emulation: tuple[Table, int],
+    joints: Joints | None,
+    world: "WallWorld | None",
+) -> ForceSensor | MocapServer | None:
+    """A device that senses what an arm does; None: it is none."""
+    emulator, now_ns = emulation
+    if table.get("driver") in _FORCE_SENSORS:
+        sensor = _sensor_options(name, table, emulator)
+        return ForceSensor(sensor, joints, now_ns, _part(world, name))
+    if table.get("driver") in _MOCAP and world is None:
+        return MocapServer(_mocap_options(name, table, emulator), now_ns, joints)
+    return None
 
 
 def _part(world: "WallWorld | None", name: str) -> "Part | None":
@@ -211,6 +228,23 @@ def _controller_options(name: str, table: Table, emulator: Table) -> ControllerO
         dashboard_port=_take(table, where, "dashboard_port", _integer, 29999),
         serial=_take(emulator, "emulator", "serial", _text, "20235500001"),
         version=_take(emulator, "emulator", "rtde_version", _integer, 2),
+        drift_ppm=float(_take(emulator, "emulator", "drift_ppm", _integer, 0)),
+    )
+
+
+def _mocap_options(name: str, table: Table, emulator: Table) -> MocapServerOptions:
+    """A server that has the bodies that the schedule asks for."""
+    where = f"device.{name}"
+    bodies = table.get("bodies", [])
+    if not isinstance(bodies, list) or not all(isinstance(body, str) for body in bodies):
+        raise ScheduleError(f"{where}.bodies must be a list of names, got {bodies!r}")
+    return MocapServerOptions(
+        host=_take(table, where, "host", _text),
+        port=_take(table, where, "port", _integer, 1510),
+        data_port=_take(table, where, "data_port", _integer, 1511),
+        multicast=_take(table, where, "multicast", _text, ""),
+        bodies=tuple(bodies),
+        rate_hz=_take(table, where, "rate_hz", _number),
         drift_ppm=float(_take(emulator, "emulator", "drift_ppm", _integer, 0)),
     )
 

@@ -41,8 +41,9 @@ class SampleSource(Protocol):
     def part(self) -> int:
         """Bytes of a reply that is not whole yet; 0 where silence will say so."""
 
-    passed: int
-    """samples of a device that runs by itself that a newer one followed at once, so far"""
+    @property
+    def passed(self) -> int:
+        """Samples of a device that runs by itself that came and are not handed on, so far."""
 
     def learn(self, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
         """Take the scales that the open device gave."""
@@ -71,7 +72,6 @@ class OwnCalls:
 
     number: int | None = None
     part = 0
-    passed = 0
 
     def __init__(self, driver: Driver, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
         assert sensor.spec.calls is not None
@@ -79,6 +79,7 @@ class OwnCalls:
         self.latency_max_ns = self._calls.latency_max_ns
         self._count = Wrapping(self._calls.sequence_bits)
         self._ticks = Wrapping(self._calls.clock_bits)
+        self._driver = driver
         self.flush = driver.flush
         self.trigger = driver.trigger
         self._read = driver.read
@@ -86,6 +87,11 @@ class OwnCalls:
         self._halt = driver.halt
         self._turns = _turns_by_field(sensor)
         self._command = np.array(actuator.turns if actuator else [(1, 0.0)])
+
+    @property
+    def passed(self) -> int:
+        """As the driver counts."""
+        return self._driver.passed
 
     def learn(self, sensor: SensorPlan, actuator: ActuatorPlan | None) -> None:
         """Nothing: the driver gives values in SI."""

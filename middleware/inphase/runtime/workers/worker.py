@@ -20,19 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inphase._core import ffi, lib
-from inphase.devices.device_clock import DeviceClock
 from inphase.devices.first_opening import FirstOpening
 from inphase.devices.pairing import Pairing
-from inphase.driver import Acquire, Driver, Reading
+from inphase.driver import Driver, Reading
 from inphase.errors import DeviceError, StoreError, of_device
-from inphase.frames.record_layout import REASONS
+from inphase.frames.record_layout import ABSENT, REASONS
 from inphase.plan.plan import Plan
 from inphase.plan.sensor_plan import SensorPlan
 from inphase.runtime.workers import device_handover, opened
+from inphase.runtime.workers.acquisition import UNKNOWN, AcquisitionTimes, Pulse
 from inphase.runtime.workers.sample_source import caller_of
-
-ABSENT = int(lib.INPHASE_ABSENT)
-
 
 _RETRY_S = 0.25  # between attempts to get a lost device back
 
@@ -54,17 +51,6 @@ class Supervised(Protocol):
 
     def obey(self, worker: "Worker") -> None:
         """Do what it asks for, between two turns."""
-
-
-class Pulse(NamedTuple):
-    """One trigger: the cycle it was for, and when it was fired; -1 and ABSENT: there was none."""
-
-    cycle: int
-    triggered_ns: int
-
-
-_UNKNOWN = Pulse(-1, ABSENT)
-"""which pulse it was is in doubt: the core takes the sample for RECOVERING"""
 
 
 class WorkerFds(NamedTuple):
@@ -93,7 +79,6 @@ class Worker:
         self._driver: Driver = plan.drivers[device]
         self._caller = caller_of(self._driver, self.sensor, actuator)
         self._pairing = Pairing(self._caller.latency_max_ns)
-        self._clock = DeviceClock()
         self._sequence = ABSENT
         self._device_ns: int | None = None
         self._actuator = plan.actuators.index(actuator) if actuator is not None else -1
@@ -109,6 +94,7 @@ class Worker:
         """where the device's descriptor is handed on, for the guard; see `handed`"""
         self._handle = _open(fds if actuator is not None else fds._replace(bell=-1), sensor)
         self._facts = lib.inphase_worker_facts(self._handle)
+        self._times = AcquisitionTimes(self._facts, self._caller.latency_max_ns)
 
     # ---- life ------------------------------------------------------------------------------
 
@@ -131,7 +117,7 @@ class Worker:
             self._close_device()
             raise
         self._is_open = True
-        self._clock = DeviceClock()
+        self._times.restart()
         self._facts.opens += 1
         lib.inphase_worker_state(self._handle, lib.INPHASE_WORKER_RUNNING)
 
@@ -320,7 +306,9 @@ class Worker:
             return 0
         self._facts.readings += 1
         self._facts.flushed += self._caller.passed - passed
-        self._post(reading, _UNKNOWN)
+        if reading.notice:
+            self._tell(DeviceError(f"device {self._driver.name}: {reading.notice}"))
+        self._post(reading, UNKNOWN)
         return 0
 
     def _fire(self, cycle: int) -> Pulse:
@@ -371,7 +359,7 @@ class Worker:
                 pairing.slip(received_ns)
             else:
                 pairing.answer(reading.sequence, received_ns)
-                self._post(reading, _UNKNOWN if pairing.is_suspect else pulse)
+                self._post(reading, UNKNOWN if pairing.is_suspect else pulse)
                 return
 
     def _post_part(self, pulse: Pulse) -> None:
@@ -383,7 +371,7 @@ class Worker:
 
     def _post(self, reading: Reading, pulse: Pulse) -> None:
         received_ns = reading.received_ns or int(lib.inphase_now())
-        acquired_ns, uncertainty_ns = self._acquisition(reading, pulse, received_ns)
+        acquired_ns, uncertainty_ns = self._times.of(self.sensor, reading, pulse, received_ns)
         posted = self._posted
         posted.cycle = pulse.cycle
         posted.triggered_ns = pulse.triggered_ns
@@ -394,48 +382,6 @@ class Worker:
         posted.reason = REASONS.index(reading.reason) if reading.reason else 0
         posted.detail = reading.detail
         lib.inphase_worker_post(self._handle, posted)
-
-    def _acquisition(self, reading: Reading, pulse: Pulse, received_ns: int) -> tuple[int, int]:
-        """When the sample was acquired and how sure that is: by what the driver knows, by the
-        device's clock, by the stated model; else absent."""
-        if pulse is _UNKNOWN and not self.sensor.schedule.free_running:
-            return ABSENT, 0
-        if reading.acquired_ns is not None:
-            return reading.acquired_ns, reading.uncertainty_ns or 0
-        triggered_ns = pulse.triggered_ns
-        if reading.device_ns is not None and not reading.reason:
-            mapped = self._map(reading.device_ns, triggered_ns, received_ns)
-            if mapped is not None:
-                return mapped
-        acquire, acquire_ns = self.sensor.acquire
-        if triggered_ns == ABSENT or acquire == Acquire.ABSENT:
-            return ABSENT, 0
-        acquired_ns = triggered_ns + acquire_ns
-        if acquire == Acquire.MIDDLE:
-            acquired_ns += (received_ns - triggered_ns) // 2
-
-        # nothing is acquired after it has come: then the model does not hold
-        return (ABSENT if acquired_ns > received_ns else acquired_ns), 0
-
-    def _map(self, device_ns: int, triggered_ns: int, received_ns: int) -> tuple[int, int] | None:
-        """A device's stamp by the host's clock, learned from this exchange or arrival too."""
-        earliest_ns = triggered_ns
-        if triggered_ns == ABSENT:
-            most_ns = self._caller.latency_max_ns
-            earliest_ns = received_ns - most_ns
-            least_ns = min(self.sensor.earliest_ns, most_ns)
-            self._clock.hear(device_ns, received_ns, least_ns, self.sensor.typical_ns, most_ns)
-        elif received_ns < triggered_ns:
-            return None
-        else:
-            self._clock.add(device_ns, triggered_ns, received_ns)
-        known = self._clock.facts()
-        facts = self._facts
-        facts.clock_exchanges, facts.clock_rejected = known.taken, known.rejected
-        facts.clock_resets = known.resets
-        facts.clock_drift_ppb = known.drift_ppb or 0
-        facts.clock_uncertainty_ns = ABSENT if known.error_ns is None else known.error_ns
-        return self._clock.locate(device_ns, earliest_ns, received_ns)
 
     def _number(self, reading: Reading) -> int:
         """The device's own number of a sample; the last one again when its clock stands still."""
