@@ -54,7 +54,7 @@ def commonest(measured: Measurement) -> str:
 
 
 def sentence(pair: LatePair, now: Measurement) -> str:
-    """What has grown, and the commonest reason."""
+    """A change for the worse, with the commonest reason."""
     return (
         f"late moments that are {pair.cause} were {pair.before:.3g} in a thousand cycles and are "
         f"{pair.now:.3g}: {commonest(now)}"
