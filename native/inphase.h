@@ -20,7 +20,7 @@
 #define INPHASE_MAX_ACTUATORS 16
 #define INPHASE_MAX_CHANNELS 64     /* of one actuator */
 #define INPHASE_MAX_VALUES 256      /* float64 numbers of one sensor that the core looks at */
-#define INPHASE_MAX_PACKET 1024     /* bytes of one request, reply or command on the wire */
+#define INPHASE_MAX_PACKET 2048     /* bytes of one request, reply or command on the wire */
 #define INPHASE_WORST 10            /* worst cycles kept */
 
 /* ---- statuses, reasons, flags ---------------------------------------------------------- */
@@ -926,6 +926,7 @@ struct inphase_field {
 /* a check that a packet has to pass */
 #define INPHASE_CHECK_MATCH 1       /* (value & mask) == expect, else REASON_MISMATCH */
 #define INPHASE_CHECK_ZERO 2        /* (value & mask) == 0, else REASON_DEVICE with the value */
+#define INPHASE_CHECK_AMONG 5       /* bit `value` of mask is 1, else REASON_DEVICE with it */
 #define INPHASE_CHECK_SUM 3         /* the checksum of the bytes from `from` to offset is at offset,
                                        in the packet as received, before unstuffing */
 #define INPHASE_CHECK_SUM_END 4     /* the same, offset counts from the packet's end; 0: the packet
@@ -1064,6 +1065,20 @@ struct inphase_exchange {
                                    answers an earlier trigger, and is a slip. 0: unknown */
 };
 
+/* A device that streams, and wants a command for each of its packets. A command has the number of
+   the packet that it answers (inphase_exchange, sequence). Without a new packet nothing is written:
+   the device carries its last motion on by itself, and tells where that is. Commands go on from
+   there, where it differs from the last command by more than a float does */
+struct inphase_reference {
+    uint32_t type;              /* INPHASE_U32 or U64: of the number in the command; 0: none */
+    uint32_t offset;            /* of it, low byte first unless big_endian */
+    uint32_t big_endian;
+    uint32_t position, velocity, acceleration; /* in position mode, of the device's own sensor: the
+                                   first channels of the motion that it follows at present */
+    uint32_t finish;            /* 1 + the offset of a byte that is 1 in the commands at the end of
+                                   a run, once they are at rest; 0: there is none */
+};
+
 /* how a command becomes bytes: the template, its fields, then escape rule, length and checksum */
 struct inphase_encoding {
     const uint8_t *packet;      /* template, without checksum */
@@ -1075,6 +1090,7 @@ struct inphase_encoding {
     uint32_t checksum_big_endian;
     uint32_t chunk;             /* bytes of one datagram, when a command is several (CAN frames);
                                    packet_size is a multiple. 0: a command is one write */
+    struct inphase_reference reference;
 };
 
 /* Apply or undo an escape rule. Return the new size, or -EMSGSIZE. Any thread. */
@@ -1624,7 +1640,9 @@ int inphase_core_line(inphase_core *core, uint32_t sensor, int fd, int64_t pulse
 int inphase_core_guard(inphase_core *core, int64_t max_hold_ns, int32_t *life_fd);
 /* enabled 1: the actuator's enable sequence is done and it stands still, so commands may be written
    to it. Call it before its device is attached again. 0: no commands may be written, and its motion
-   is stopped. */
+   is stopped. INPHASE_ENABLED_STANDS: as 1, but it is commanded to stay where it is until 1 comes,
+   whatever a policy asks: its device has to be answered before it begins to follow. */
+#define INPHASE_ENABLED_STANDS 2
 int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled);
 /* The goals at which a device in position mode already holds, one per channel. Call it before
    enable. The first motion begins there and not at the measured position, so that a joint does not

@@ -80,7 +80,7 @@ def test_a_copy_writes_over_nothing(tmp_path: Path) -> None:
 def test_an_unknown_name_is_answered_with_those_that_there_are() -> None:
     done = inphase("demo", "dmeo")
     assert (done.returncode, done.stdout) == (2, "")
-    there = "arm, arm_gripper, balance, demo, press, rig, so101, tracked, ur"
+    there = "arm, arm_gripper, balance, demo, franka, press, rig, so101, tracked, ur"
     assert f"no ready schedule 'dmeo'; there are {there}" in done.stderr
 
 
@@ -100,7 +100,18 @@ def test_all_extras_that_are_missing_are_named_in_one_command() -> None:
 
 def test_they_are_listed_with_what_they_are() -> None:
     listed = {one["name"]: one for one in json.loads(inphase("schedules", "--json").stdout)}
-    everyone = {"arm", "arm_gripper", "balance", "demo", "press", "rig", "so101", "tracked", "ur"}
+    everyone = {
+        "arm",
+        "arm_gripper",
+        "balance",
+        "demo",
+        "franka",
+        "press",
+        "rig",
+        "so101",
+        "tracked",
+        "ur",
+    }
     assert set(listed) == everyone
     assert listed["press"]["extras"] == ["onnx", "sim"]
     assert {"press.xml", "arm.xml", "press.onnx"} <= set(listed["press"]["files"])

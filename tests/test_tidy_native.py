@@ -38,6 +38,7 @@ SEES_CORE = {
     "park.c",
     "post.c",
     "realtime.c",
+    "reference.c",
     "rest.c",
     "sensor.c",
     "setpoint.c",

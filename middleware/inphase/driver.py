@@ -35,7 +35,10 @@ from inphase.exchange import (
     Exchange,
     Framing,
     Raw,
+    Reference,
     Reply,
+    Stop,
+    StopKind,
     Value,
 )
 
@@ -59,6 +62,7 @@ __all__ = [
     "Framing",
     "Raw",
     "Reading",
+    "Reference",
     "Reply",
     "Scan",
     "SensorSpec",
@@ -96,17 +100,6 @@ class WrongOption(ValueError):  # noqa: N818 - named for what happened
         super().__init__(f"{key}: {text}")
         self.key = key
         self.text = text
-
-
-class StopKind(IntEnum):
-    """Kinds of stops that the guard sends. Constant bytes cannot stop a position servo."""
-
-    HOLD = 1
-    """the last applied command, again: for position mode; in the other modes it is ZERO"""
-    ZERO = 2
-    """the end of a ramp: no velocity, the safe effort, a switch's state"""
-    BYTES = 3
-    """the stop's own bytes: a quick stop, torque off"""
 
 
 @dataclass(frozen=True)
@@ -279,20 +272,6 @@ class Watchdog:
 
 
 @dataclass(frozen=True)
-class Stop:
-    """The stop that the guard sends, three times, when the runtime is dead or frozen in motion."""
-
-    kind: StopKind = StopKind.HOLD
-    packet: bytes = b""
-    """for BYTES: the bytes on the wire"""
-    chunk: int = 0
-    """for BYTES: the size of one datagram, if they are several; 0: they are one write"""
-    gap_ns: int = 0
-    """how long the line has to be idle before each stop. It ends a packet that was cut short. On a
-    bus with one pair of wires it also covers a reply that is still under way"""
-
-
-@dataclass(frozen=True)
 class Bound:
     """The commands that a device is set to take on one channel, in the actuator's unit."""
 
@@ -301,6 +280,10 @@ class Bound:
     where: str
     """for a person: the member and its settings, as `servo 2: registers 52 and 48 are 0 and 2700`
     """
+    velocity: float = math.inf
+    """of positions: a faster, quicker or rougher command ends the motion"""
+    acceleration: float = math.inf
+    jerk: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -316,7 +299,7 @@ class ActuatorSpec:
     """None: the driver's own `write`, in a worker"""
     watchdog: Watchdog | None = None
     """None: the driver uses no watchdog of the device; only the guard stops it"""
-    stop: Stop = Stop()
+    stop: Stop = field(default_factory=Stop)
     """the guard sends it to the descriptor that `open` gives (homes `cycle` and `process`). HOLD
     and ZERO need an encoding"""
     safe: tuple[float, ...] = ()
@@ -413,6 +396,15 @@ class Driver(ABC):
         that holds in the right mode keeps its goal. If it fails, it switches off what it switched
         on.
         """
+        return
+
+    def engage(self) -> None:
+        """Begin to follow commands, where `enable` leaves that out: of a device that stops if it is
+        not answered in time. The core writes its place meanwhile; policies count after it."""
+        return
+
+    def disengage(self) -> None:
+        """End that while the core still writes, before it hands the device over."""
         return
 
     def goals(self) -> tuple[float, ...]:

@@ -45,6 +45,9 @@ class CheckKind(IntEnum):
     CHECKSUM = 3
     CRC16_END = 4
     """DYNAMIXEL's CRC in the last two bytes, as older drivers have it: the same as a CHECKSUM"""
+    AMONG = 5
+    """the value is one of those whose bits are set in `mask`, such as a mode; else the device
+    refuses, and the value is the sample's detail"""
 
 
 class Acquire(IntEnum):
@@ -314,6 +317,25 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """A device that streams, and wants a command for each of its packets.
+
+    A command has the number of the packet that it answers, as in `Exchange.sequence`. Without a new
+    packet nothing is written: the device carries its last motion on by itself. Commands go on from
+    the motion that it tells of: the first channels of three fields of the device's own sensor, in
+    the order of the actuator's channels.
+    """
+
+    number: Value
+    """the place of that number in the command, U32 or U64"""
+    position: int
+    velocity: int
+    acceleration: int
+    finish: int | None = None
+    """the offset of a byte that is 1 in the last commands of a run, once they are at rest"""
+
+
+@dataclass(frozen=True)
 class Encoding:
     """How a command becomes bytes: template, its values, escape rule and length, checksum."""
 
@@ -327,3 +349,30 @@ class Encoding:
     checksum_big_endian: bool = False
     chunk: int = 0
     """bytes of one datagram, if a command is several: 16 for CAN frames; 0: it is one write"""
+    reference: Reference | None = None
+    """of a device that wants a command for each of its packets; None: commands come by the cycle"""
+
+
+class StopKind(IntEnum):
+    """Kinds of stops that the guard sends. Constant bytes cannot stop a position servo."""
+
+    HOLD = 1
+    """the last applied command, again: for position mode; in the other modes it is ZERO"""
+    ZERO = 2
+    """the end of a ramp: no velocity, the safe effort, a switch's state"""
+    BYTES = 3
+    """the stop's own bytes: a quick stop, torque off"""
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The stop that the guard sends, three times, when the runtime is dead or frozen in motion."""
+
+    kind: StopKind = StopKind.HOLD
+    packet: bytes = b""
+    """for BYTES: the bytes on the wire"""
+    chunk: int = 0
+    """for BYTES: the size of one datagram, if they are several; 0: they are one write"""
+    gap_ns: int = 0
+    """how long the line has to be idle before each stop. It ends a packet that was cut short. On a
+    bus with one pair of wires it also covers a reply that is still under way"""

@@ -21,6 +21,7 @@
 #include "lease.h"
 #include "limiter.h"
 #include "park.h"
+#include "reference.h"
 #include "relaxed.h"
 #include "rest.h"
 #include "sensor.h"
@@ -280,6 +281,8 @@ static bool decide(struct inphase_core *core, struct actuator *actuator, uint32_
         }
         place(core, actuator, measured);
     }
+    if (reason == INPHASE_REASON_NONE && is_to_stand(actuator))
+        reason = INPHASE_REASON_DROPPED;
     reason = refuse_start(actuator, reason, measured);
     actuator->invalid_in_a_row = reason == INPHASE_REASON_NAN ? actuator->invalid_in_a_row + 1 : 0;
 
@@ -346,11 +349,19 @@ static void write_command(struct inphase_core *core, struct actuator *actuator)
 {
     int rc;
 
-    if (core->given ? core->unwritten >> actuator->index & 1
+    if (!reference_asks(core, actuator))
+        rc = -ENODATA;
+    else if (core->given ? core->unwritten >> actuator->index & 1
                     : bus_is_busy(core, actuator->device, core->clock->now(core)))
         rc = -EAGAIN;
     else
         rc = actuator->device->ops->write(core, actuator);
+
+    /* it carries on by itself until it asks again */
+    if (rc == -ENODATA) {
+        actuator->reason = INPHASE_REASON_PACE;
+        return;
+    }
 
     /* from now on the device may move, even if the write failed in part */
     if (actuator->stops == STOPS_NOT)
@@ -399,6 +410,8 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     /* cycles without a write lie between: the device has slowed down meanwhile */
     if (placed)
         stand_by(actuator, core->cycle - actuator->moved_cycle - 1);
+    if (placed)
+        reference_follow(core, actuator);
     memcpy(before, actuator->motion, size);
 
     /* what is decided is written, unless the device is starved */
@@ -409,6 +422,7 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     }
     actuator->moved_cycle = core->cycle;
     park_note(actuator);
+    actuator->reference.is_sure = actuator->flags & INPHASE_ACT_WRITTEN;
     if (actuator->flags & INPHASE_ACT_WRITTEN)
         return;
 

@@ -10,6 +10,7 @@
 #include "follow.h"
 #include "limiter.h"
 #include "park.h"
+#include "reference.h"
 #include "rest.h"
 
 struct device;
@@ -70,6 +71,7 @@ struct actuator {
     double applied[INPHASE_MAX_CHANNELS]; /* of motion, in the mode's unit, as it is written */
     uint32_t flags, reason, detail;
     struct follow follow[INPHASE_MAX_CHANNELS];
+    struct reference reference;  /* of a device that asks for each command */
     struct park park;            /* its path at the end of a run */
 
     /* rest, and the stop that is owed: cycle thread */
@@ -97,6 +99,13 @@ static inline bool is_at_rest(const struct actuator *actuator)
         if (!limiter_rests(&actuator->limiter[c], &actuator->motion[c]))
             return false;
     return true;
+}
+
+/* is its device only shown where it is, until it has begun to follow? */
+static inline bool is_to_stand(const struct actuator *actuator)
+{
+    return atomic_load_explicit(&actuator->enabled, memory_order_acquire) ==
+           INPHASE_ENABLED_STANDS;
 }
 
 bool feedback_is_good(const struct actuator *actuator, int64_t now_ns);

@@ -7,6 +7,7 @@
 #include "checksum.h"
 #include "burst.h"
 #include "config.h"
+#include "encode.h"
 #include "exchange.h"
 #include "packet.h"
 
@@ -24,9 +25,22 @@ static bool chunks_hold(const struct inphase_encoding *encoding)
             encoding->packet_size / encoding->chunk <= MAX_CHUNKS);
 }
 
+/* the number that a command answers has its place in the command, and so has the last byte */
+static bool reference_holds(const struct inphase_encoding *encoding)
+{
+    const struct inphase_reference *reference = &encoding->reference;
+
+    if (!reference->type)
+        return true;
+    return (reference->type == INPHASE_U32 || reference->type == INPHASE_U64) &&
+           !encoding->checksum.kind && !encoding->framing.escape_size &&
+           lies_within(reference->offset, raw_size(reference->type), encoding->packet_size) &&
+           reference->finish <= encoding->packet_size;
+}
+
 static bool encoding_holds(const struct inphase_encoding *encoding)
 {
-    return chunks_hold(encoding) &&
+    return chunks_hold(encoding) && reference_holds(encoding) &&
            (!encoding->checksum.kind || checksum_holds(&encoding->checksum));
 }
 
@@ -200,6 +214,26 @@ static bool limits_hold(const struct inphase_actuator_config *a, const struct in
     }
 }
 
+/* the packets that commands answer are those of the device's own sensor, and are numbered */
+static bool asks_by_sensor(const struct inphase_config *config,
+                           const struct inphase_actuator_config *a)
+{
+    const struct inphase_reference *reference = &a->encoding.reference;
+
+    if (!reference->type || a->worker)
+        return true;
+    for (uint32_t i = 0; i < config->sensors; i++) {
+        const struct inphase_sensor_config *sensor = &config->sensor[i];
+
+        if (sensor->device == a->device)
+            return sensor->exchange.sequence_type && sensor->free_running &&
+                   channels_hold(a, sensor, reference->position) &&
+                   channels_hold(a, sensor, reference->velocity) &&
+                   channels_hold(a, sensor, reference->acceleration);
+    }
+    return false;
+}
+
 static bool estop_holds(const struct inphase_config *config)
 {
     if (config->estop_inputs > INPHASE_ESTOP_INPUTS)
@@ -250,7 +284,7 @@ bool config_holds(const struct inphase_config *config)
             isinf(a->rest_speed) ||
             a->encoding.packet_size > INPHASE_MAX_PACKET || !stop_holds(a) ||
             !encoding_holds(&a->encoding) || !workspace_holds(a->workspace, a->channels) ||
-            !park_holds(a) ||
+            !park_holds(a) || !asks_by_sensor(config, a) ||
             a->encoding.fields > INPHASE_MAX_CHANNELS)
             return false;
         for (uint32_t f = 0; f < a->encoding.fields; f++)

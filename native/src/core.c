@@ -497,28 +497,6 @@ int inphase_core_worker(inphase_core *core, uint32_t index, inphase_segment *rin
     return 0;
 }
 
-int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled)
-{
-    if (actuator >= core->actuators)
-        return -EINVAL;
-    if (enabled)
-        atomic_fetch_add_explicit(&core->actuator[actuator].enables, 1, memory_order_release);
-    atomic_store_explicit(&core->actuator[actuator].enabled, enabled, memory_order_release);
-    return 0;
-}
-
-int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count)
-{
-    if (actuator >= core->actuators || (count && count != core->actuator[actuator].channels))
-        return -EINVAL;
-
-    /* published by the release of `enabled` */
-    for (uint32_t c = 0; c < core->actuator[actuator].channels; c++)
-        atomic_store_explicit(&core->actuator[actuator].holds[c], count ? goal[c] : NAN,
-                              memory_order_relaxed);
-    return 0;
-}
-
 void inphase_core_policy_gone(inphase_core *core, uint32_t reason)
 {
     put_u32(&core->policy_gone, reason < INPHASE_REASONS ? reason : INPHASE_REASON_DIED);

@@ -26,6 +26,7 @@
 #include "exchange.h"
 #include "guard.h"
 #include "packet.h"
+#include "reference.h"
 #include "sensor.h"
 #include "statistics.h"
 
@@ -405,6 +406,8 @@ static int fd_write(struct inphase_core *core, struct actuator *actuator)
     }
     if (size < 0)
         return -EAGAIN;
+    if (actuator->stops != STOPS_BYTES)
+        reference_put(core, actuator, bytes);
     guard_leave(core, actuator, bytes, (uint32_t)size);
     if (actuator->device->sensor >= 0)
         inphase_parser_owe(&core->sensor[actuator->device->sensor].parser);

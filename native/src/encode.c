@@ -176,7 +176,7 @@ double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian)
     }
 }
 
-static void put_bits(uint8_t *bytes, uint32_t size, bool big_endian, uint64_t bits)
+void put_bits(uint8_t *bytes, uint32_t size, bool big_endian, uint64_t bits)
 {
     for (uint32_t i = 0; i < size; i++)
         bytes[big_endian ? size - 1 - i : i] = (uint8_t)(bits >> (8 * i));

@@ -17,6 +17,7 @@ static inline uint32_t raw_size(uint32_t type)
 }
 
 uint64_t raw_bits(const uint8_t *bytes, uint32_t size, bool big_endian);
+void put_bits(uint8_t *bytes, uint32_t size, bool big_endian, uint64_t bits);
 /* likewise; of F64 seconds as whole nanoseconds, and 0 for a number that is no time */
 uint64_t raw_ticks(const uint8_t *bytes, uint32_t type, bool big_endian);
 double raw_to_double(const uint8_t *bytes, uint32_t type, bool big_endian);

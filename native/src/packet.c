@@ -127,11 +127,14 @@ static int check_values(struct inphase_parser *parser, const struct inphase_repl
         uint32_t width = raw_size(check->type);
         uint32_t value;
 
-        if (check->kind != INPHASE_CHECK_MATCH && check->kind != INPHASE_CHECK_ZERO)
+        if (is_checksum(check))
             continue;
         if (check->offset + width > size)
             return refuse(parser, INPHASE_REASON_SIZE, size);
-        value = (uint32_t)raw_bits(packet + check->offset, width, check->big_endian) & check->mask;
+        value = (uint32_t)raw_bits(packet + check->offset, width, check->big_endian);
+        if (check->kind == INPHASE_CHECK_AMONG && (value > 31 || !(check->mask >> value & 1)))
+            return refuse(parser, INPHASE_REASON_DEVICE, value);
+        value &= check->mask;
         if (check->kind == INPHASE_CHECK_MATCH && value != check->expect)
             return refuse(parser, INPHASE_REASON_MISMATCH, value);
         if (check->kind == INPHASE_CHECK_ZERO && value)

@@ -2,6 +2,7 @@
    findings of the cycle decide the next state; the table has the transitions that exist. Cycle
    thread only, except for the functions of inphase.h. */
 #include <errno.h>
+#include <math.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -398,6 +399,31 @@ void inphase_core_stop(inphase_core *core, uint32_t reason, uint32_t detail)
 void inphase_core_beat(inphase_core *core)
 {
     atomic_fetch_add_explicit(&core->beats, 1, memory_order_relaxed);
+}
+
+int inphase_core_enable(inphase_core *core, uint32_t actuator, int enabled)
+{
+    int before;
+
+    if (actuator >= core->actuators)
+        return -EINVAL;
+    before = atomic_exchange_explicit(&core->actuator[actuator].enabled, enabled,
+                                      memory_order_acq_rel);
+    if (enabled && before != INPHASE_ENABLED_STANDS)
+        atomic_fetch_add_explicit(&core->actuator[actuator].enables, 1, memory_order_release);
+    return 0;
+}
+
+int inphase_core_holds(inphase_core *core, uint32_t actuator, const double *goal, uint32_t count)
+{
+    if (actuator >= core->actuators || (count && count != core->actuator[actuator].channels))
+        return -EINVAL;
+
+    /* published by the release of `enabled` */
+    for (uint32_t c = 0; c < core->actuator[actuator].channels; c++)
+        atomic_store_explicit(&core->actuator[actuator].holds[c], count ? goal[c] : NAN,
+                              memory_order_relaxed);
+    return 0;
 }
 
 int inphase_core_guarded(inphase_core *core, uint32_t actuator, int guarded)

@@ -15,6 +15,7 @@ from .dynamixel.registers import BAUD_OF_REGISTER
 from .dynamixel.servos import BusOptions, ServoBus
 from .feetech import registers as feetech_registers
 from .feetech.servos import FeetechBus, FeetechBusOptions
+from .franka import FciController, FciOptions
 from .natnet import MocapServer, MocapServerOptions
 from .netft import ForceSensor, SensorOptions
 from .robotiq.gripper import STROKE_M, GripperBus, GripperBusOptions
@@ -28,7 +29,8 @@ if TYPE_CHECKING:  # they import what only the extras `can` and `sim` bring
 
 Table = dict[str, Any]
 Device: TypeAlias = (
-    "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | GripperBus | Controller | MocapServer"
+    "ServoBus | FeetechBus | ForceSensor | Drives | MitBus | GripperBus | Controller | "
+    "FciController | MocapServer"
 )
 
 # what a schedule may call their drivers
@@ -38,6 +40,7 @@ _MIT = ("damiao", "inphase_drivers.damiao:DamiaoMotors")
 _GRIPPERS = ("robotiq", "inphase_drivers.robotiq:Gripper")
 _DRIVES = ("canopen", "inphase_drivers.canopen:Drives")
 _CONTROLLERS = ("ur_rtde", "inphase_drivers.ur:Arm")
+_FCI = ("franka", "inphase_drivers.franka:FrankaArm")
 _MOCAP = ("natnet", "inphase_drivers.natnet:Tracker")
 _FORCE_SENSORS = ("netft", "inphase_drivers.ati:NetFT")
 
@@ -84,8 +87,8 @@ def devices(
             if table.get("driver") in _MIT:
                 mit = _mit_options(name, table)
                 opened[name] = MitBus(mit, now_ns, _world_joints(world, name, len(mit.ids)))
-            if table.get("driver") in _CONTROLLERS and world is None:
-                opened[name] = Controller(_controller_options(name, table, emulator), now_ns)
+            if world is None and (arm := _controller(name, table, emulator, now_ns)) is not None:
+                opened[name] = arm
         for name, table in tables.items():
             if (one := _of_arm(name, table, (emulator, now_ns), joints, world)) is not None:
                 opened[name] = one
@@ -219,6 +222,18 @@ def _sensor_options(name: str, table: Table, emulator: Table) -> SensorOptions:
     )
 
 
+def _controller(
+    name: str, table: Table, emulator: Table, now_ns: int
+) -> Controller | FciController | None:
+    """An arm with its controller; None: the device is none."""
+    driver = table.get("driver")
+    if driver in _CONTROLLERS:
+        return Controller(_controller_options(name, table, emulator), now_ns)
+    if driver in _FCI:
+        return FciController(_fci_options(name, table, emulator), now_ns)
+    return None
+
+
 def _controller_options(name: str, table: Table, emulator: Table) -> ControllerOptions:
     where = f"device.{name}"
     return ControllerOptions(
@@ -245,6 +260,17 @@ def _mocap_options(name: str, table: Table, emulator: Table) -> MocapServerOptio
         multicast=_take(table, where, "multicast", _text, ""),
         bodies=tuple(bodies),
         rate_hz=_take(table, where, "rate_hz", _number),
+        drift_ppm=float(_take(emulator, "emulator", "drift_ppm", _integer, 0)),
+    )
+
+
+def _fci_options(name: str, table: Table, emulator: Table) -> FciOptions:
+    where = f"device.{name}"
+    return FciOptions(
+        host=_take(table, where, "host", _text),
+        port=_take(table, where, "port", _integer, 1337),
+        model=_take(emulator, "emulator", "model", _text, "fr3"),
+        version=_take(emulator, "emulator", "fci_version", _integer, 10),
         drift_ppm=float(_take(emulator, "emulator", "drift_ppm", _integer, 0)),
     )
 

@@ -212,9 +212,11 @@ class Core:
         rc = lib.inphase_core_holds(self._core, actuator, list(goals), len(goals))
         assert rc == 0, (actuator, goals)
 
-    def enable(self, actuator: int, enabled: bool) -> None:
-        """An actuator may be written to, or not."""
-        lib.inphase_core_enable(self._core, actuator, enabled)
+    def enable(self, actuator: int, enabled: bool, *, stands: bool = False) -> None:
+        """An actuator may be written to, or not. stands: it stays where it is, whatever a policy
+        asks, until it is enabled without."""
+        how = lib.INPHASE_ENABLED_STANDS if stands else 1
+        lib.inphase_core_enable(self._core, actuator, how if enabled else 0)
 
     def guarded(self, actuator: int, guarded: bool) -> None:
         """Something stops an actuator's device when this process does not, or no longer."""

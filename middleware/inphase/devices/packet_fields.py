@@ -11,6 +11,7 @@ from inphase.exchange import (
     Encoding,
     Exchange,
     Framing,
+    Reference,
     Reply,
     Value,
     checksum_of,
@@ -183,4 +184,20 @@ def encoding_fields(encoding: Encoding, keep: list[Any]) -> dict[str, Any]:
         "checksum": checksum_fields(encoding.checksum) if encoding.checksum else {},
         "checksum_big_endian": encoding.checksum_big_endian,
         "chunk": encoding.chunk,
+        "reference": _reference_fields(encoding.reference),
+    }
+
+
+def _reference_fields(reference: Reference | None) -> dict[str, Any]:
+    """The fields of struct inphase_reference."""
+    if reference is None:
+        return {}
+    return {
+        "type": int(reference.number.type),
+        "offset": reference.number.offset,
+        "big_endian": reference.number.big_endian,
+        "position": reference.position,
+        "velocity": reference.velocity,
+        "acceleration": reference.acceleration,
+        "finish": 0 if reference.finish is None else 1 + reference.finish,
     }

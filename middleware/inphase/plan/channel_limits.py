@@ -1,10 +1,15 @@
-"""An actuator's limits channel by channel: the numbers that the limiter and the ramp keep."""
+"""An actuator's limits channel by channel: the numbers that the limiter and the ramp keep, beside
+those that its open device takes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from inphase.schedule import Actuator, channels
+from inphase.driver import ActuatorSpec, SensorSpec
+from inphase.errors import ScheduleFault
+from inphase.plan import channel_signs
+from inphase.plan.declarations import Declarations
+from inphase.schedule import Actuator, Schedule, Sensor, channels
 
 MODES = ("position", "velocity", "effort", "switch")
 """In the order of INPHASE_MODE_*."""
@@ -78,3 +83,51 @@ def of_actuator(actuator: Actuator, safe: Sequence[float]) -> list[ChannelLimits
         ChannelLimits(low, high, v, a, step, jerk, effort, rate, at, dwell_s, number)
         for (low, high), (v, a, step, jerk, effort, rate, at) in zip(pairs, columns, strict=True)
     ]
+
+
+def check_bounds(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
+    """Limits are within the device's own: beyond these it would drop commands silently."""
+    actuator, spec = schedule.actuator[name], declared.actuators[name]
+    turned = channel_signs.of_actuator(actuator, spec.channels, _feedback(schedule, declared, name))
+    found = of_actuator(actuator, (0.0,) * spec.channels)
+    for channel, (one, bound) in enumerate(zip(found, spec.bounds, strict=False)):
+        sign, zero = turned[channel]
+        low, high = sorted((sign * bound.low - zero, sign * bound.high - zero))
+        if low <= one.range[0] and one.range[1] <= high:
+            continue
+        yield schedule.fault(
+            f"actuator.{name}.limits.{actuator.mode}",
+            f"{one.range[0]:g} to {one.range[1]:g} {spec.unit} on channel {channel} is beyond what "
+            f"the device takes, {low:.4g} to {high:.4g} ({bound.where}); it would drop the "
+            f"commands beyond. Give limits within these, or set the device",
+        )
+        return
+    yield from _check_rates(schedule, name, spec, found)
+
+
+def _feedback(
+    schedule: Schedule, declared: Declarations, name: str
+) -> tuple[Sensor, SensorSpec] | None:
+    feedback = schedule.actuator[name].feedback
+    if feedback is None:
+        return None
+    sensor = feedback.partition(".")[0]
+    return schedule.sensor[sensor], declared.sensors[sensor]
+
+
+def _check_rates(
+    schedule: Schedule, name: str, spec: ActuatorSpec, found: Sequence[ChannelLimits]
+) -> Iterator[ScheduleFault]:
+    """And their changes are: beyond these it would end the motion."""
+    for key, unit in (("velocity", "/s"), ("acceleration", "/s^2"), ("jerk", "/s^3")):
+        for channel, (one, bound) in enumerate(zip(found, spec.bounds, strict=False)):
+            most, asked = getattr(bound, key), getattr(one, key) or math.inf
+            if schedule.actuator[name].mode != "position" or asked <= most:
+                continue
+            given = "no bound" if math.isinf(asked) else f"{asked:g} {spec.unit}{unit}"
+            yield schedule.fault(
+                f"actuator.{name}.limits.{key}",
+                f"{given} on channel {channel} is beyond what the device takes, {most:g} "
+                f"({bound.where}); it would end the motion. Give {most:g} or less",
+            )
+            return

@@ -52,7 +52,7 @@ def _check_actuator(inspection: Inspection, declared: Declarations, name: str) -
         _check_position_limit,
         _check_limits,
         _check_safe,
-        _check_bounds,
+        channel_limits.check_bounds,
         _check_actuator_home,
         _check_worker,
         _check_watchdog,
@@ -382,26 +382,6 @@ def _feedback_sensor(
         return None
     sensor = feedback.partition(".")[0]
     return schedule.sensor[sensor], declared.sensors[sensor]
-
-
-def _check_bounds(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
-    """Limits are within the device's own: beyond these it would drop commands silently."""
-    actuator, spec = schedule.actuator[name], declared.actuators[name]
-    feedback = _feedback_sensor(schedule, declared, name) if spec.bounds else None
-    turned = channel_signs.of_actuator(actuator, spec.channels, feedback)
-    found = channel_limits.of_actuator(actuator, (0.0,) * spec.channels)
-    for channel, (one, bound) in enumerate(zip(found, spec.bounds, strict=False)):
-        sign, zero = turned[channel]
-        low, high = sorted((sign * bound.low - zero, sign * bound.high - zero))
-        if low <= one.range[0] and one.range[1] <= high:
-            continue
-        yield schedule.fault(
-            f"actuator.{name}.limits.{actuator.mode}",
-            f"{one.range[0]:g} to {one.range[1]:g} {spec.unit} on channel {channel} is beyond what "
-            f"the device takes, {low:.4g} to {high:.4g} ({bound.where}); it would drop the "
-            f"commands beyond. Give limits within these, or set the device",
-        )
-        return
 
 
 def _has_sensor(schedule: Schedule, device: str) -> bool:

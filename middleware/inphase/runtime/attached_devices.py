@@ -16,6 +16,7 @@ from inphase.core.core import Core
 from inphase.devices.first_opening import FirstOpening
 from inphase.driver import Driver
 from inphase.errors import DeviceError, RuntimeFault
+from inphase.frames.record_layout import REASONS
 from inphase.host.locks import DeviceLock
 from inphase.plan.plan import Plan
 from inphase.runtime.guarding.guard import Given, GuardProcess
@@ -53,6 +54,9 @@ class Link:
         self.actuator: int | None = None
         self.is_powered = False
         """whether it was enabled, and is not known to have been switched off since"""
+        self.stands = False
+        """whether its `engage` is still to be called"""
+        self.is_engaged = False
         self.trouble = ""
         """why the device does not come back, beside its absence"""
         self._reopening: threading.Thread | None = None
@@ -90,6 +94,20 @@ class Link:
         self.call("enable", self.driver.enable)
         return self.call("enable", self.driver.goals)
 
+    def engage(self, core: Core) -> None:
+        """Let the driver begin what it begins under the core's commands. Raises DeviceError."""
+        assert self.actuator is not None
+        self.stands = False
+        self.is_engaged = True
+        self.call("engage", self.driver.engage)
+        core.enable(self.actuator, True)
+
+    def disengage(self) -> None:
+        """Let the driver end that. Raises DeviceError."""
+        if self.is_engaged:
+            self.is_engaged = False
+            self.call("disengage", self.driver.disengage)
+
     def disable(self) -> None:
         """Let the driver disable it, which verifies that."""
         self.call("disable", self.driver.disable)
@@ -106,6 +124,7 @@ class Link:
         and its old one may be somebody else's by then.
         """
         self.fd = -1
+        self.stands = self.is_engaged = False  # its close ends what goes on
         self._reopening = threading.Thread(target=self._reopen, daemon=True)
         self._reopening.start()
 
@@ -218,7 +237,7 @@ class Devices:
             if link.actuator is not None and not observe:
                 goals = link.enable()
                 self._give(link, core)
-                self._let_move(link.actuator, goals, core)
+                self._let_move(link, goals, core)
             core.attach(link.index, link.fd)
 
     def _give(self, link: Link, core: Core) -> None:
@@ -278,14 +297,29 @@ class Devices:
         for link in self.links:
             if link.actuator is None or observe:
                 continue
+            link.disengage()
             with self._borrowed(link, core):
                 # said before it is attached: it stands, and is owed no stop
-                self._let_move(link.actuator, link.enable(), core)
+                self._let_move(link, link.enable(), core)
             self._wait_taken(link, core)
 
-    def _let_move(self, actuator: int, goals: tuple[float, ...], core: Core) -> None:
-        core.holds(actuator, self._plan.actuators[actuator].turned(goals))
-        core.enable(actuator, True)
+    def _let_move(self, link: Link, goals: tuple[float, ...], core: Core) -> None:
+        assert link.actuator is not None
+        core.holds(link.actuator, self._plan.actuators[link.actuator].turned(goals))
+        link.stands = type(link.driver).engage is not Driver.engage
+        core.enable(link.actuator, True, stands=link.stands)
+
+    def engage(self, core: Core) -> None:
+        """Called while motion is armed: let devices begin that wait for the core's commands. One
+        that does not is told, and holds motion."""
+        for link in self.links:
+            if link.stands and not link.reopening and link.actuator is not None:
+                try:
+                    link.engage(core)
+                except DeviceError as error:
+                    core.enable(link.actuator, False)
+                    core.latch(REASONS.index("device"))
+                    self._say(f"{error}; nothing moves, arm again")
 
     @contextlib.contextmanager
     def _borrowed(self, link: Link, core: Core) -> Iterator[None]:
@@ -338,6 +372,7 @@ class Devices:
         core.enable(actuator, False)
         if link.reopening:
             raise link.is_gone()
+        link.disengage()
         with self._borrowed(link, core):
             link.disable()
 

@@ -340,7 +340,7 @@ class Runtime:
     def tend(self, also: list[int] | None = None) -> list[int]:
         """Wait a moment or for something to happen, and see to it. Which of `also` are readable."""
         assert self.core is not None and self.reader is not None and self._stops is not None
-        assert self._devices is not None and self._workers is not None and self._guard is not None
+        assert self._arming is not None and self._workers is not None and self._guard is not None
         assert self._host_counts is not None and self._notices is not None
         assert self._attribution is not None
         self.core.beat()
@@ -349,7 +349,7 @@ class Runtime:
         ready, _, _ = select.select([*fds, *(also or [])], [], [], _TICK_S)
         if not self._guard.tend():
             self.stop("request")
-        self._devices.tend(self.core)
+        self._arming.tend()
         if not self.over:
             self._workers.tend(self.core, self.reader)
         self._host_counts.count()

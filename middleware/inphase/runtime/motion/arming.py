@@ -46,6 +46,12 @@ class Arming:
         self._say = say
         self._observes = observes
 
+    def tend(self) -> None:
+        """Called now and then: see to the devices, and let those begin that wait to be armed."""
+        self._devices.tend(self._core)
+        if self.state in ("armed", "running"):
+            self._devices.engage(self._core)
+
     def arm(self, estops: int | None = None) -> bool:
         """The local reset: enable devices, and let motion start again once all is well.
 

@@ -14,7 +14,7 @@ from inphase.testing.peer import Peer
 from inphase.testing.recorded import Recorded
 from inphase.testing.rig import NAME, Rig, path_for_children
 
-BOUNDS = {"INPHASE_MAX_PACKET": 1024, "INPHASE_MAX_VALUES": 256}
+BOUNDS = {"INPHASE_MAX_PACKET": 2048, "INPHASE_MAX_VALUES": 256}
 _PATIENCE = 10  # how many worst cases a test waits for a sample
 
 

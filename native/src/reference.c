@@ -1,0 +1,105 @@
+/* A device that streams on its own clock, as the controller of an arm does, can want a command for
+   each of its packets. It counts a packet without an answer as lost, and carries its last motion on
+   meanwhile. After 20 in a row it stops.
+
+   So each packet is answered once, and each command goes on from the motion that the device has
+   told in the packet that it answers. A packet that was lost, late or doubled then makes no step in
+   the motion: the device differentiates the commands by its own count, and not by our cycles. Where
+   it tells what was commanded, the command itself is kept, as the device may tell it as a float.
+
+   Cycle thread only. */
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "actuator.h"
+#include "core.h"
+#include "device.h"
+#include "encode.h"
+#include "packet.h"
+#include "reference.h"
+#include "sensor.h"
+
+#define FLOAT_SHARE 1.2e-7       /* a float differs from its number by less than this part */
+#define LEAST 1e-9               /* and less than that is not looked at */
+
+/* the parser of the device's packets; NULL: it asks for no answers, or is simulated */
+static const struct inphase_parser *asking(const struct inphase_core *core,
+                                           const struct actuator *actuator)
+{
+    const struct sensor *sensor;
+
+    if (!actuator->encoding.reference.type || actuator->device->sensor < 0)
+        return NULL;
+    sensor = &core->sensor[actuator->device->sensor];
+    return sensor->twin ? NULL : &sensor->parser;
+}
+
+bool reference_asks(const struct inphase_core *core, const struct actuator *actuator)
+{
+    const struct inphase_parser *parser = asking(core, actuator);
+
+    return !parser || !actuator->reference.has_answered ||
+           parser->sequence != actuator->reference.answered;
+}
+
+/* Two packets in a row, of which the second has moved by another way than its velocity says: its
+   parts are of two cycles, as a busy simulator mixes them. It tells nothing */
+static bool contradicts(const struct inphase_core *core, const struct actuator *actuator,
+                        const struct inphase_parser *parser)
+{
+    const struct inphase_reference *spec = &actuator->encoding.reference;
+    double period_s = (double)core->period_ns * 1e-9;
+
+    if (parser->sequence != actuator->reference.told + 1)
+        return false;
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        double position = parser->value[spec->position + c];
+        double moved = position - actuator->reference.position[c];
+        double expected = parser->value[spec->velocity + c] * period_s;
+
+        if (fabs(moved - expected) > 4 * (FLOAT_SHARE * fabs(position) + LEAST))
+            return true;
+    }
+    return false;
+}
+
+void reference_follow(const struct inphase_core *core, struct actuator *actuator)
+{
+    const struct inphase_parser *parser = asking(core, actuator);
+    const struct inphase_reference *spec = &actuator->encoding.reference;
+    bool is_torn, is_sure = actuator->reference.is_sure && core->cycle == actuator->moved_cycle + 1;
+
+    if (!parser || actuator->mode != INPHASE_MODE_POSITION || !reference_asks(core, actuator))
+        return;
+    is_sure = is_sure && parser->sequence == actuator->reference.answered + 1;
+    is_torn = contradicts(core, actuator, parser);
+    actuator->reference.told = parser->sequence;
+    for (uint32_t c = 0; c < actuator->channels; c++) {
+        struct inphase_motion *motion = &actuator->motion[c];
+        double position = parser->value[spec->position + c];
+        double apart = fabs(position - motion->position);
+
+        actuator->reference.position[c] = position;
+        if (is_torn || !isfinite(position) ||
+            (is_sure && apart <= FLOAT_SHARE * fabs(position) + LEAST))
+            continue;
+        motion->position = position;
+        motion->velocity = parser->value[spec->velocity + c];
+        motion->acceleration = parser->value[spec->acceleration + c];
+    }
+}
+
+void reference_put(const struct inphase_core *core, struct actuator *actuator, uint8_t *bytes)
+{
+    const struct inphase_parser *parser = asking(core, actuator);
+    const struct inphase_reference *spec = &actuator->encoding.reference;
+
+    if (!parser)
+        return;
+    put_bits(bytes + spec->offset, raw_size(spec->type), spec->big_endian, parser->sequence);
+    if (spec->finish)
+        bytes[spec->finish - 1] = is_stopping(core) && is_at_rest(actuator);
+    actuator->reference.answered = parser->sequence;
+    actuator->reference.has_answered = true;
+}
