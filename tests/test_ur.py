@@ -8,18 +8,22 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import pytest
 
 from inphase import Runner, schedule
 from inphase.driver import DeviceError
 from inphase.episodes.lockstep import LockStep
+from inphase.testing import DriverContract, Peer
 from inphase_drivers.ur import Arm, ArmOptions
 from inphase_drivers.ur.arm import OUTPUTS
 from inphase_drivers.ur.messages import HEADER, Kind
-from inphase_drivers.ur.program import program
-from peers import BOUND_S, ROOT, EmulatorProcess, free_port
+from inphase_drivers.ur.program import program, servoj, speedj
+from peers import BOUND_S, ROOT, EmulatorProcess, free_port, until
+from runtimes import Run
 
 UR = ROOT / "schedules" / "ur.toml"
 FOREIGN = ROOT / "build" / "ur" / "bin" / "python"
@@ -36,6 +40,13 @@ while robot.getTimestamp() < first + 0.2:
 print(robot.getActualQ(), robot.getRobotMode(), flush=True)
 robot.disconnect()
 """
+
+
+class Place(NamedTuple):
+    """Where a run has its files, and its robot's name."""
+
+    folder: Path
+    name: str
 
 
 def ur_schedule(folder: Path, *changes: tuple[str, str]) -> Path:
@@ -134,10 +145,13 @@ def test_torque_is_what_the_controllers_mode_says(
 
 
 def test_a_stop_that_comes_with_goals_is_seen_before_they_are_followed() -> None:
-    lines = [line.strip() for line in program(500, 0.05, 300).splitlines()]
-    goals = next(at for at, line in enumerate(lines) if line.startswith("goal ="))
-    assert lines[goals + 1] == "if (read_input_integer_register(24) == 1):"
-    assert lines[goals + 2].startswith("servoj(goal, t=0.002000")
+    for follow in (servoj(500, 0.05, 300), speedj(500, 20)):
+        lines = [line.strip() for line in program(7, follow, 200).splitlines()]
+        goals = next(at for at, line in enumerate(lines) if line.startswith("goal ="))
+        assert lines[goals + 1] == "if (read_input_integer_register(24) == 7):"
+        assert lines[goals + 2] == follow
+        assert lines[1] == 'rtde_set_watchdog("input_double_register_24", 5, "stop")'
+    assert "rtde_set_watchdog" not in program(7, follow, 0)
 
 
 def test_another_arm_behind_the_right_port_is_refused(
@@ -188,6 +202,120 @@ def test_doubled_packets_are_dropped_and_a_protective_stop_is_told(tmp_path: Pat
     assert ("INVALID", "device") in told
     assert robot.summary["latched"] == "device"
     assert Arm("arm", ArmOptions(host="h")).meaning(4) == "protective stop"
+
+
+class UrPeer(Peer):
+    """The emulated controller; a packet has no checksum, so none can be spoilt unseen."""
+
+    def __init__(self, folder: Path) -> None:
+        path = ur_schedule(folder)
+        self.emulator = EmulatorProcess().start(path)
+        self.options: dict[str, Any] = dict(schedule.load(path).device["arm"].options)
+        self.options["watchdog_ms"] = 1500
+        self.arm(velocity_max=0.3)  # slow: the watchdog stops it on its way
+
+    def arm(self, **request: Any) -> dict[str, Any]:
+        """Ask the emulator's control channel."""
+        return self.emulator.control({"device": "arm", **request})
+
+    def silence(self) -> None:
+        self.arm(fault="silent", count=-1)
+
+    def disguise(self) -> None:
+        self.arm(serial="X7")
+
+    def heal(self) -> None:
+        self.arm(fault="clear", serial="20235500001")
+
+    def unplug(self) -> None:
+        self.arm(network=False)
+
+    def replug(self) -> None:
+        self.arm(network=True)
+
+    def speed(self) -> float:
+        return max(map(abs, self.arm()["velocity"]))
+
+
+@pytest.mark.real
+@pytest.mark.long
+class TestArm(DriverContract):
+    driver = Arm
+
+    @pytest.fixture
+    def device(self, tmp_path: Path) -> Iterator[UrPeer]:
+        peer = UrPeer(tmp_path)
+        yield peer
+        peer.emulator.stop()
+
+    def test_a_truncated_reply_is_no_sample_and_the_next_one_is(self) -> None:  # type: ignore[override]
+        """A connection loses no bytes of a packet."""
+        pytest.skip("over TCP no packet is cut")
+
+
+# ---- without a host --------------------------------------------------------------------------
+
+
+def test_a_program_that_its_controller_has_ended_is_not_taken_for_a_new_one(
+    controller: tuple[EmulatorProcess, Path],
+) -> None:
+    """Its register still says that it runs."""
+    emulator, path = controller
+    arm = arm_of(path, watchdog_ms=50)
+    arm.open()
+    try:
+        arm.enable()
+        until(lambda: not emulator.control({"device": "arm"})["running"])
+        arm.disable()
+        arm.enable()
+        assert emulator.control({"device": "arm"})["running"]
+    finally:
+        arm.close()
+
+
+STEADY = """
+class Steady:
+    part = 0.0
+
+    def __call__(self, frame):
+        self.part = min(1.0, self.part + 0.005) if frame.reason == "none" else 0.0
+        return [0.5 * self.part] * 6
+"""
+VELOCITY = (
+    'feedback = "joints.position"\n',
+    'mode = "velocity"\nfeedback = "joints.position"\n',
+)
+
+
+@pytest.mark.real
+def test_an_arm_at_a_velocity_comes_to_rest_when_host_and_guard_are_killed(tmp_path: Path) -> None:
+    tmp_path.joinpath("steady.py").write_text(STEADY)
+    path = ur_schedule(
+        tmp_path,
+        (f'"{UR.parent}/demo_policy.py:Wave"', '"steady.py:Steady"'),
+        ("args = { amplitude = 0.4, seconds = 6.0 }\n", ""),
+        VELOCITY,
+        ("position = [-3.1, 3.1]          # rad\n", ""),
+        ("step = 0.2                      # rad, from the measured position\n", ""),
+    )
+    text = path.read_text()
+    emulator = EmulatorProcess().start(path)
+    path.write_text(re.sub(r"(?ms)^\[emulator\]$.*?(?=^\[)", "", text))
+    name = re.search(r'name = "(\w+)"', text)
+    assert name is not None
+    try:
+        with Run(Place(tmp_path, name[1]), ["-m", "inphase", "run", str(path)], {}) as run:
+            until(lambda: max(emulator.control({"device": "arm"})["velocity"]) > 0.4)
+            children = run.children()
+            for one in (*(c for c in children if "_guard" in c.name()), psutil.Process(run.pid)):
+                one.kill()
+            until(lambda: not emulator.control({"device": "arm"})["running"])
+            until(lambda: max(map(abs, emulator.control({"device": "arm"})["velocity"])) < 1e-3)
+            inputs = emulator.control({"device": "arm"})["inputs"]
+    finally:
+        emulator.stop()
+    assert inputs["input_int_register_24"] > 0, "nobody told it to stop"
+    assert inputs["input_double_register_24"] == pytest.approx(0.5), "its last goal is a velocity"
 
 
 # ---- by other people -------------------------------------------------------------------------

@@ -1,14 +1,15 @@
 """An arm of Universal Robots: RTDE streams its state, and a program on its controller moves it.
 
 Source: Universal Robots, "Real-Time Data Exchange (RTDE) Guide", "Dashboard Server", and the script
-manual's `servoj` and `stopj`.
+manual's `servoj`, `speedj`, `stopj` and `rtde_set_watchdog`.
 """
 
 import contextlib
-import os
+import secrets
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -34,10 +35,11 @@ from inphase.driver import (
     TwinChannel,
     TwinKind,
     Value,
+    Watchdog,
 )
 
 from .messages import VERSION, Kind, Link, NotRtdeError, pack
-from .program import JOINTS, REGISTER, program
+from .program import JOINTS, NUMBERS, REGISTER, program, servoj, speedj
 
 OUTPUTS = {
     "timestamp": "DOUBLE",
@@ -46,6 +48,7 @@ OUTPUTS = {
     "actual_current": "VECTOR6D",
     "robot_mode": "INT32",
     "safety_status_bits": "UINT32",
+    "runtime_state": "UINT32",
     f"output_int_register_{REGISTER}": "INT32",
 }
 GOALS = {f"input_double_register_{REGISTER + n}": "DOUBLE" for n in range(JOINTS)}
@@ -53,12 +56,14 @@ GO_ON = {f"input_int_register_{REGISTER}": "INT32"}
 
 _RECIPE = 1  # a controller counts the recipes of a connection from 1 on
 _GO_ON_RECIPE = 2
-_PACKET = struct.Struct(">HBBd6d6d6diIi")
+_PACKET = struct.Struct(">HBBd6d6d6diIIi")
+_MODE, _STATE, _ANSWER = -4, -2, -1  # of a packet's values: robot_mode, runtime_state, register
 _START = struct.pack(">HBB", _PACKET.size, Kind.DATA, _RECIPE)
 _TIME, _POSITION, _VELOCITY, _CURRENT = 4, 12, 60, 108
 _SAFETY = 160
 _GOALS = struct.Struct(">HBB6d")
 _RUNNING = 7  # of robot_mode: powered, brakes released
+_PROGRAM_ENDED = 1  # of runtime_state
 _STOPPED_BITS = 0x7FC  # of safety_status_bits: protective stop to fault
 _OLD_MAJOR, _OLD_HZ = 5, 125  # controllers before this version stream at this rate at most
 _TIMEOUT_S = 1.0
@@ -97,17 +102,23 @@ class ArmOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """of `servoj`: over how long it smooths"""
     gain: Annotated[float, Meta(ge=100, le=2000)] = 300.0
     """of `servoj`: how stiffly it follows"""
+    acceleration: Annotated[float, Meta(ge=1, le=40)] = 20.0
+    """of `speedj` in velocity mode, in rad/s^2: how hard it follows"""
+    watchdog_ms: Annotated[int, Meta(ge=0, le=10_000)] = 200
+    """without commands for so long the controller itself stops the arm; 0: it never does"""
 
 
 class Arm(Driver):
     """Arm of Universal Robots (e-series, CB-series) over RTDE: position, velocity and current."""
 
     Options: ClassVar[type[msgspec.Struct]] = ArmOptions
+    modes = ("position", "velocity")
 
     def __init__(self, name: str, options: ArmOptions) -> None:
         super().__init__(name, options)
         self.options: ArmOptions = options
         self._socket: socket.socket | None = None
+        self._program = 0
 
     @property
     def address(self) -> str:
@@ -153,11 +164,12 @@ class Arm(Driver):
         )
 
     def actuator(self) -> ActuatorSpec:
-        """Six positions in rad, as goals of `servoj`."""
+        """Six positions in rad, as goals of `servoj`; or six velocities in rad/s, of `speedj`."""
+        watchdog_ns = self.options.watchdog_ms * 1_000_000
         head = struct.pack(">HBB", _GOALS.size, Kind.DATA, _RECIPE)
         return ActuatorSpec(
             channels=JOINTS,
-            unit="rad",
+            unit="rad/s" if self.mode == "velocity" else "rad",
             servos=(Servo(velocity_max=3.14, acceleration_max=40.0),) * JOINTS,
             encoding=Encoding(
                 packet=head + bytes(8 * JOINTS),
@@ -165,6 +177,7 @@ class Arm(Driver):
                 framing=Framing(min_size=_GOALS.size, max_size=_GOALS.size, start=head),
                 write_ns=20_000,
             ),
+            watchdog=Watchdog(watchdog_ns) if watchdog_ns else None,
             stop=Stop(StopKind.BYTES, _go_on(0)),
         )
 
@@ -192,7 +205,11 @@ class Arm(Driver):
             link.close()
             raise
         self._socket = link.socket
-        os.set_blocking(self._socket.fileno(), False)
+        try:
+            self._newest()  # asked once for what every cycle waits for
+        except BaseException:
+            self.close()
+            raise
         return self._socket.fileno()
 
     def _agree(self, link: Link) -> None:
@@ -263,35 +280,41 @@ class Arm(Driver):
     # ---- switching -------------------------------------------------------------------------
 
     def enable(self) -> None:
-        """Start the program where the arm stands; it says so in an output register."""
+        """Start a program where the arm stands; it says its number in an output register."""
         o, state = self.options, self._newest()
-        if state[-3] != _RUNNING:
+        if state[_MODE] != _RUNNING:
             raise self._trouble(
-                f"robot_mode is {state[-3]} and not {_RUNNING}; power the arm on and release its "
-                f"brakes"
+                f"robot_mode is {state[_MODE]} and not {_RUNNING}; power the arm on and release "
+                f"its brakes"
             )
-        self._send(_GOALS.pack(_GOALS.size, Kind.DATA, _RECIPE, *state[4 : 4 + JOINTS]))
-        self._send(_go_on(1))
-        text = program(o.rate_hz, o.lookahead_ms / 1000, o.gain)
+        still = (0.0,) * JOINTS if self.mode == "velocity" else state[4 : 4 + JOINTS]
+        self._send(_GOALS.pack(_GOALS.size, Kind.DATA, _RECIPE, *still))
+        self._program = 1 + secrets.randbelow(NUMBERS)
+        self._send(_go_on(self._program))
+        if self.mode == "velocity":
+            follow = speedj(o.rate_hz, o.acceleration)
+        else:
+            follow = servoj(o.rate_hz, o.lookahead_ms / 1000, o.gain)
+        text = program(self._program, follow, o.watchdog_ms)
         try:
             with socket.create_connection((o.host, o.script_port), _TIMEOUT_S) as secondary:
                 secondary.sendall(text.encode("ascii"))
-                self._wait_for(1)
+                self._wait("start", lambda state: state[_ANSWER] == self._program)
         except OSError as error:
             raise self._trouble(
                 f"port {o.script_port} takes no program: {error}; put the arm into remote control"
             ) from error
 
     def disable(self) -> None:
-        """Stop the program, which stops the arm."""
+        """Stop the program, which stops the arm. One that the controller has ended said nothing."""
         self._send(_go_on(0))
-        self._wait_for(0)
+        self._wait("stop", lambda state: not state[_ANSWER] or state[_STATE] == _PROGRAM_ENDED)
 
     def torque(self) -> tuple[bool | None, ...]:
         """By the controller's mode: all joints have power, with their brakes released, or none."""
         if self._socket is not None:
             with contextlib.suppress(DeviceError):
-                return (self._newest()[-3] == _RUNNING,) * JOINTS
+                return (self._newest()[_MODE] == _RUNNING,) * JOINTS
         return (None,) * JOINTS
 
     def meaning(self, detail: int) -> str:
@@ -304,13 +327,13 @@ class Arm(Driver):
             self._socket.close()
             self._socket = None
 
-    def _wait_for(self, running: int) -> None:
+    def _wait(self, what: str, done: Callable[[tuple[float, ...]], bool]) -> None:
         until = time.monotonic() + _SWITCH_S
-        while self._newest()[-1] != running:
+        while not done(self._newest()):
             if time.monotonic() > until:
                 raise self._trouble(
-                    f"its program does not {'start' if running else 'stop'} within {_SWITCH_S:g} "
-                    f"s; put the arm into remote control, and look at its log"
+                    f"its program does not {what} within {_SWITCH_S:g} s; put the arm into remote "
+                    f"control, and look at its log"
                 )
 
     def _send(self, packet: bytes) -> None:

@@ -5,29 +5,27 @@ its end are obeyed. Any other program is refused with a message to whoever sent 
 """
 
 import contextlib
-import re
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..arm import Drive, Joints
 from ..faults import Faults
 from ..port import taking
 from ..wire import NEVER_NS
+from .program import Program, read
 from .session import Session
 from .variables import Value
 
 PERIOD_NS = 2_000_000
 JOINTS = 6
 REGISTER = 24  # of the program: its word in and out, and the first of its goals
+FED = f"input_double_register_{REGISTER}"  # whose updates feed the watchdog
 _NORMAL, _PROTECTIVE = 1, 4  # of the safety status: in normal mode, or in a protective stop
 _POWER_OFF, _RUNNING = 3, 7  # of robot_mode
-_PROGRAM = re.compile(
-    r"def (\w+)\(\):\n.*read_input_float_register\(24\).*servoj\(.*stopj\(.*\nend\n", re.DOTALL
-)
-_FAULTS = frozenset(("silent", "duplicate", "protective", "unpowered"))
+_FAULTS = frozenset(("silent", "duplicate", "reorder", "protective", "unpowered"))
 
 
 @dataclass(frozen=True)
@@ -48,9 +46,12 @@ class Controller:
 
     def __init__(self, options: ControllerOptions, now_ns: int) -> None:
         self._options = options
+        self._serial = options.serial
         self.joints = Joints(JOINTS, now_ns)
         self._inputs: dict[str, float] = {}
-        self._is_running = False
+        self._program: Program | None = None
+        self._said = 0  # its output register, which outlives a program
+        self._fed_ns = now_ns
         self._cycle = 0
         self._start_ns = now_ns
         self._faults = Faults(_FAULTS)
@@ -59,14 +60,8 @@ class Controller:
         self._ready: dict[int, Callable[[], None]] = {}
         self._texts: dict[socket.socket, bytes] = {}
         self._listeners: list[socket.socket] = []
-        ports = {
-            options.port: self._greet_client,
-            options.script_port: self._greet_program,
-            options.dashboard_port: self._greet_dashboard,
-        }
         try:
-            for port, greet in ports.items():
-                self._listen(port, greet)
+            self._plug(True)
         except BaseException:
             self.close()
             raise
@@ -78,9 +73,13 @@ class Controller:
     @property
     def due_ns(self) -> int:
         """When `work` is to be called next."""
-        if not any(session.streams for session in self._sessions):
-            return NEVER_NS
-        return self._at_ns(self._cycle + 1)
+        return self._at_ns(self._cycle + 1) if self._is_at_work else NEVER_NS
+
+    @property
+    def _is_at_work(self) -> bool:
+        """Somebody listens, or the arm moves without anybody."""
+        streams = any(session.streams for session in self._sessions)
+        return streams or self._program is not None or any(self.joints.velocity)
 
     def close(self) -> None:
         """Close all sockets."""
@@ -99,8 +98,9 @@ class Controller:
         elapsed_ns = (now_ns - self._start_ns) * (1 + self._options.drift_ppm * 1e-6)
         self._cycle = max(self._cycle + 1, int(elapsed_ns) // PERIOD_NS)
         faults = {fault.name for fault in self._faults.take()} if self._faults else set()
-        self._is_running = self._is_running and not {"protective", "unpowered"} & faults
-        self._run_program()
+        if {"protective", "unpowered"} & faults:
+            self._program = None
+        self._run_program(now_ns)
         self.joints.advance(now_ns)
         values = self._values(
             is_stopped="protective" in faults,
@@ -113,6 +113,12 @@ class Controller:
 
     def control(self, request: dict[str, object]) -> dict[str, object]:
         """Do what the control channel asks. Raises ValueError for what makes no sense."""
+        if isinstance(serial := request.get("serial"), str):
+            self._serial = serial
+        if isinstance(most := request.get("velocity_max"), float):
+            self.joints.velocity_max = [most] * JOINTS
+        if isinstance(is_there := request.get("network"), bool):
+            self._plug(is_there)
         if request.get("fault") == "clear":
             self._faults.clear()
         elif "fault" in request:
@@ -124,7 +130,8 @@ class Controller:
         return {
             "position": list(self.joints.position),
             "velocity": list(self.joints.velocity),
-            "running": self._is_running,
+            "running": self._program is not None,
+            "serial": self._serial,
             "clients": len(self._sessions),
             "sent": sum(session.sent for session in self._sessions),
             "inputs": dict(self._inputs),
@@ -135,16 +142,24 @@ class Controller:
     def _at_ns(self, cycle: int) -> int:
         return self._start_ns + int(cycle * PERIOD_NS / (1 + self._options.drift_ppm * 1e-6))
 
-    def _run_program(self) -> None:
-        goes_on = self._inputs.get(f"input_int_register_{REGISTER}") == 1
-        self._is_running = self._is_running and goes_on
+    def _run_program(self, now_ns: int) -> None:
+        program = self._program
+        if program and self._inputs.get(f"input_int_register_{REGISTER}") != program.number:
+            self._program, self._said = None, 0  # it has come to its end
+        elif program and now_ns - self._fed_ns > program.watchdog_ns:
+            self._program = None  # ended by the controller: it says nothing more
         for joint in range(JOINTS):
-            name = f"input_double_register_{REGISTER + joint}"
-            if self._is_running:
-                self.joints.drive[joint] = Drive.POSITION
-                self.joints.goal[joint] = self._inputs.get(name, self.joints.position[joint])
-            elif self.joints.drive[joint] is Drive.POSITION:
+            goal = self._inputs.get(f"input_double_register_{REGISTER + joint}")
+            if self._program is not None and goal is not None:
+                self.joints.drive[joint] = self._program.drive
+                self.joints.goal[joint] = goal
+            elif self.joints.drive[joint] is not Drive.OFF:
                 self.joints.drive[joint], self.joints.goal[joint] = Drive.VELOCITY, 0.0
+
+    def _take_inputs(self, inputs: Mapping[str, float]) -> None:
+        self._inputs.update(inputs)
+        if FED in inputs:
+            self._fed_ns = time.monotonic_ns()
 
     def _values(self, *, is_stopped: bool, mode: int) -> dict[str, Value]:
         joints = self.joints
@@ -157,13 +172,27 @@ class Controller:
             "robot_mode": mode,
             "safety_mode": 1,
             "safety_status_bits": _PROTECTIVE if is_stopped else _NORMAL,
-            "runtime_state": 2 if self._is_running else 1,
+            "runtime_state": 1 if self._program is None else 2,
             "speed_scaling": 1.0,
             "target_speed_fraction": 1.0,
-            f"output_int_register_{REGISTER}": self._is_running,
+            f"output_int_register_{REGISTER}": self._said,
         }
 
     # ---- its ports -------------------------------------------------------------------------
+
+    def _plug(self, is_there: bool) -> None:
+        """Its cable, put in or drawn; the program goes on either way."""
+        o = self._options
+        if not is_there:
+            for one in (*self._listeners, *self._texts, *(it.socket for it in self._sessions)):
+                self._leave(one)
+            for held in (self._listeners, self._sessions):
+                held.clear()
+            self._texts.clear()
+        elif not self._listeners:
+            self._listen(o.port, self._greet_client)
+            self._listen(o.script_port, self._greet_program)
+            self._listen(o.dashboard_port, self._greet_dashboard)
 
     def _listen(self, port: int, greet: Callable[[socket.socket], None]) -> None:
         host = self._options.host
@@ -192,15 +221,15 @@ class Controller:
         one.close()
 
     def _greet_client(self, client: socket.socket) -> None:
-        session = Session(client, self._inputs.update, version=self._options.version)
+        session = Session(client, self._take_inputs, version=self._options.version)
         self._sessions.append(session)
 
         def ready() -> None:
-            before = self.due_ns
+            was_idle = not self._is_at_work
             if not session.on_readable():
                 self._sessions.remove(session)
                 self._leave(client)
-            elif before == NEVER_NS:  # what was not sent to anybody is not caught up
+            elif was_idle:  # what was not sent to anybody is not caught up
                 elapsed_ns = time.monotonic_ns() - self._start_ns
                 self._cycle = int(elapsed_ns * (1 + self._options.drift_ppm * 1e-6)) // PERIOD_NS
 
@@ -235,8 +264,9 @@ class Controller:
     def _take_program(self, client: socket.socket, text: bytes) -> bytes:
         if not text.endswith(b"\nend\n"):
             return text
-        if _PROGRAM.search(text.decode("ascii", "replace")):
-            self._is_running = True
+        if (program := read(text.decode("ascii", "replace"))) is not None:
+            self._program, self._said = program, program.number
+            self._fed_ns = time.monotonic_ns()
         else:
             client.send(b"this emulator runs the program of inphase's driver only\n")
         return b""
@@ -244,7 +274,7 @@ class Controller:
     def _answer_dashboard(self, client: socket.socket, text: bytes) -> bytes:
         *lines, rest = text.split(b"\n")
         answers = {
-            b"get serial number": self._options.serial.encode(),
+            b"get serial number": self._serial.encode(),
             b"get robot model": b"UR5",
             b"robotmode": b"Robotmode: RUNNING",
         }

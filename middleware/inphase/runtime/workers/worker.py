@@ -34,6 +34,7 @@ from inphase.runtime.workers.sample_source import caller_of
 _RETRY_S = 0.25  # between attempts to get a lost device back
 
 
+_ORDER_NS = 500_000  # how long a command may wait for the reading of a device that runs by itself
 _LOOK_NS = 50_000_000  # how long a worker sleeps before it asks whether the run is over
 
 
@@ -297,13 +298,18 @@ class Worker:
         return grid_ns + plan.trigger_ns + plan.every * period_ns - period_ns // 8
 
     def _turn_free_running(self, start_ns: int, cycle: int) -> int:
-        """Post the next sample of a device that runs by itself."""
+        """Post the next sample of a device that runs by itself; write commands meanwhile."""
         view, passed = self._claim(), self._caller.passed
-        try:
-            reading = self._caller.read(view, _LOOK_NS)
-        except TimeoutError:
-            self._facts.timeouts += 1
-            return 0
+        look_ns = _LOOK_NS if self._actuator < 0 else _ORDER_NS
+        until_ns, reading = lib.inphase_now() + _LOOK_NS, None
+        while reading is None:
+            self._sleep_until(0)  # which is over: commands that wait are written
+            try:
+                reading = self._caller.read(view, look_ns)
+            except TimeoutError:
+                if lib.inphase_now() >= until_ns:
+                    self._facts.timeouts += 1
+                    return 0
         self._facts.readings += 1
         self._facts.flushed += self._caller.passed - passed
         if reading.notice:
@@ -410,11 +416,7 @@ class Worker:
         """Sleep, and write the commands that come meanwhile."""
         while True:
             rc = lib.inphase_worker_wait(
-                self._handle,
-                time_ns,
-                max(self._actuator, 0),
-                self._values,
-                self._order_cycle,
+                self._handle, time_ns, max(self._actuator, 0), self._values, self._order_cycle
             )
             if rc == 1:
                 self._caller.write(self._command)
