@@ -19,6 +19,7 @@ from inphase.command import (
     recorded,
     robots,
     serving,
+    udev,
 )
 from inphase.command.recorded.file_options import file_options
 from inphase.errors import InphaseError, ScheduleError, of_missing_package
@@ -366,7 +367,7 @@ def drivers(as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--scan", metavar="PORT", help="ask on this port who is there: DYNAMIXEL servos")
+@click.option("--scan", metavar="PORT", help="ask on this port who is there: servos")
 @click.option("--json", "as_json", is_flag=True, help="as JSON on stdout")
 def ports(*, scan: str | None, as_json: bool) -> None:
     """List the serial ports, with names that stay, USB ids, and the right that a port wants.
@@ -419,6 +420,7 @@ COMMANDS = (
     *leasing.COMMANDS,
     *access.COMMANDS,
     *doctoring.COMMANDS,
+    udev.udev,
     *benching.COMMANDS,
     *calibration.COMMANDS,
 )

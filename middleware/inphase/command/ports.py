@@ -22,6 +22,7 @@ from inphase.host.locks import DeviceLock
 from inphase.schedule.import_by_name import resolve_call
 
 BY_ID = Path("/dev/serial/by-id")
+_FOR_GOOD = "`inphase udev SCHEDULE` gives it a name that stays"
 _SCAN = "scan"  # the name of the device in a lock's and a port's messages
 
 
@@ -77,6 +78,8 @@ def show(*, as_json: bool) -> None:
         click.echo(f"    {about or 'built in'}")
         if port.remedy:
             click.echo(f"    {port.remedy}")
+        if port.path == port.device and port.usb_id:
+            click.echo(f"    {port.path} may be another port later: {_FOR_GOOD}")
     if not found:
         click.echo(
             "no serial port; plug the adapter in, and look at: sudo dmesg --follow", err=True

@@ -1,5 +1,6 @@
 """Notes on a plan for a person, a sentence each: parts that fit and may yet surprise."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from inphase.driver import Driver
@@ -9,6 +10,8 @@ from inphase.plan.declarations import says_goals
 from inphase.plan.timing import CommandTiming, SampleTiming
 from inphase.schedule import Schedule
 from inphase.schedule.tables import Cycle
+
+_KERNELS = re.compile(r"/dev/(tty(USB|ACM)|video)[0-9]+")
 
 
 def make(
@@ -24,7 +27,18 @@ def make(
     found += [note for actuator in actuators for note in _watchdog(schedule.cycle, actuator)]
     found += [note for actuator in actuators for note in _first_command(schedule, actuator)]
     found += _pace(schedule)
+    found += _ports(schedule)
     return found + feasibility.notes(schedule, timings, commands)
+
+
+def _ports(schedule: Schedule) -> list[str]:
+    """Notes on ports that have the kernel's names, which change with the order of plugging in."""
+    return [
+        f"device {name}: {port} may be another device after a new start or when it is plugged in "
+        f"again; `inphase udev {schedule.path}` gives it a name that stays"
+        for name, device in schedule.device.items()
+        if isinstance(port := device.options.get("port"), str) and _KERNELS.fullmatch(port)
+    ]
 
 
 def _blind(actuator: ActuatorPlan, drivers: Mapping[str, Driver]) -> str:
