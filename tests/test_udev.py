@@ -58,7 +58,7 @@ DATABASE = "\n".join(
 )
 
 
-def rules(path: str) -> udev.Port:
+def rules(path: str) -> udev.KnownPort:
     return udev.port_of("arm", path, "inphase/robot/arm", udev.nodes_in(DATABASE))
 
 

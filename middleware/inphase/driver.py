@@ -367,8 +367,7 @@ class Driver(ABC):
 
     @property
     def switching_max_ns(self) -> int:
-        """The longest time of `enable` or `disable`. Calls off the cycle but `open` are waited for
-        so long, and a second more."""
+        """The longest time of `enable` or `disable`; calls off the cycle are waited for so long."""
         return 5_000_000_000
 
     @abstractmethod

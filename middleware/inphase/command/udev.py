@@ -25,7 +25,7 @@ _TIMEOUT_S = 20.0
 Properties = Mapping[str, str]
 
 
-class Port(NamedTuple):
+class KnownPort(NamedTuple):
     """One port of a schedule as udev knows it."""
 
     link: str
@@ -46,7 +46,7 @@ def nodes_in(database: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def port_of(device: str, path: str, link: str, nodes: Mapping[str, Properties]) -> Port:
+def port_of(device: str, path: str, link: str, nodes: Mapping[str, Properties]) -> KnownPort:
     """The rules of one port. path: the device file itself. Raises DeviceError."""
     properties = nodes.get(path)
     if properties is None or properties.get("SUBSYSTEM") not in _GROUPS:
@@ -66,11 +66,11 @@ def port_of(device: str, path: str, link: str, nodes: Mapping[str, Properties]) 
         rules.append(
             'ACTION=="add", SUBSYSTEM=="usb-serial", DRIVER=="ftdi_sio", ATTR{latency_timer}="1"'
         )
-    return Port(link, tuple(rules), f"device {device}, {path}: {about}")
+    return KnownPort(link, tuple(rules), f"device {device}, {path}: {about}")
 
 
 def _known_by(properties: Properties, nodes: Mapping[str, Properties]) -> tuple[Properties, str]:
-    """What a rule matches, and the same for a person."""
+    """The keys that a rule matches, and the same for a person."""
     name = Path(properties["DEVNAME"]).name
     if "ID_VENDOR_ID" not in properties:
         return {"KERNEL": name}, "built in, known by the kernel's name"
@@ -101,7 +101,7 @@ def _group_of(subsystem: str) -> str:
     return next((name for name in names if name in known), names[0])
 
 
-def rules_of(name: str, ports: list[Port]) -> str:
+def rules_of(name: str, ports: list[KnownPort]) -> str:
     """The file of rules of a robot."""
     lines = [f"# ports of the robot {name}, by `inphase udev`"]
     told = set[str]()
