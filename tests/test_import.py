@@ -10,6 +10,7 @@ import pytest
 import inphase
 from inphase import errors
 from peers import ROOT
+from runtimes import Robot
 
 DEMO = ROOT / "schedules" / "demo.toml"
 
@@ -126,3 +127,41 @@ def test_a_command_without_its_extra_names_it(command: str, tmp_path: Path) -> N
     assert done.returncode == 12, (done.returncode, done.stderr)
     assert "Traceback" not in done.stderr
     assert "pip install 'inphase[" in done.stderr
+
+
+SUPERVISED = """
+import os, subprocess, sys
+from inphase.command.cli import main
+from inphase.runtime.runtime import Runtime
+
+tends, tended, within, found = Runtime.tend, [], [], []
+PAUSE = "kill -STOP {0}; sleep 0.05; kill -CONT {0}".format(os.getpid())
+
+def tend(self, *more):
+    tended.append(self)
+    if len(tended) == 5:
+        subprocess.Popen(["sh", "-c", PAUSE])  # so that there are late moments
+    within.append(self)
+    try:
+        return tends(self, *more)
+    finally:
+        within.pop()
+
+sys.addaudithook(lambda event, name: within and event == "import" and found.append(name[0]))
+Runtime.tend = tend
+sys.argv = ["inphase", "run", sys.argv[1], "--seconds", "1"]
+try:
+    main()
+finally:
+    print("imported beside the cycle:", *found)
+"""
+
+
+@pytest.mark.real
+def test_the_supervisor_of_a_running_robot_imports_nothing() -> None:
+    """An import takes the interpreter for long, on a core that the cycle may want."""
+    with Robot() as robot:
+        command = [sys.executable, "-c", SUPERVISED, str(robot.schedule)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)
+    assert "late moments by cause: " in done.stdout, done.stderr
+    assert done.stdout.splitlines()[-1] == "imported beside the cycle:", done.stdout

@@ -191,7 +191,7 @@ def counted(looks: NDArray[Any], from_ns: int, until_ns: int) -> CoreCounted | N
         stolen_ns=core_grew("stolen_ns"),
         interrupt_ns=core_grew("interrupt_ns"),
         softirq_ns=core_grew("softirq_ns"),
-        is_stopped=bool(np.isin(within, _STOPPED).any()),
+        is_stopped=any(bool((within == state).any()) for state in _STOPPED),
         is_on_disk=bool((within == _DISK).any()),
     )
 

@@ -96,7 +96,7 @@ class SentinelPage:
         return Rows(
             _ring(head["wake"], head["wakes"]),
             [_ring(*of_thread) for of_thread in zip(head["look"], head["looks"], strict=True)],
-            {int(cpu): turns[turns["cpu"] == cpu] for cpu in np.unique(turns["cpu"])},
+            {cpu: turns[turns["cpu"] == cpu] for cpu in set(turns["cpu"].tolist())},
         )
 
     def close(self) -> None:
