@@ -35,6 +35,11 @@ def test_loading_a_schedule_needs_no_transport() -> None:
     assert not {"zmq", "rich", "uvloop"} & modules_after("import inphase; inphase.load")
 
 
+def test_the_commands_are_known_without_a_library() -> None:
+    found = modules_after("import inphase.command.cli")
+    assert not {"numpy", "rich", "msgspec", "zmq", "tempfile", "asyncio", "email"} & found
+
+
 def test_the_processes_that_send_frames_look_into_no_sample() -> None:
     found = modules_after("import inphase.runtime.gateway, inphase.runtime.frame_sender")
     assert {"zmq", "uvloop"} <= found and not {"numpy", "rich"} & found

@@ -1,17 +1,16 @@
 """The command: the sensor runs alone, never commanded, while a person moves the joints."""
 
 import contextlib
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from inphase.errors import DeviceError, ScheduleError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from inphase.command.calibration.hand_motion import HandMotion
@@ -36,6 +35,8 @@ def calibrate(*, schedule: Path, sensor: str, field: str, margin: float, dry: bo
     The sensor runs alone, and nothing is commanded. First the joints are held in the pose that is
     to be zero, then each is moved through its whole range. The file as it was is kept beside it.
     """
+    import numpy as np
+
     from inphase.command.calibration import schedule_edit
     from inphase.plan.validation import load
 
@@ -70,6 +71,8 @@ def _old_zero(schedule: "Schedule", sensor: str, field: str) -> "NDArray[np.floa
     if sensor not in schedule.sensor:
         known = ", ".join(schedule.sensor)
         raise ScheduleError(f"{schedule.path}: no sensor {sensor!r}; it has: {known}")
+    import numpy as np
+
     return np.array(schedule.sensor[sensor].zero.get(field, 0.0), np.float64)
 
 
@@ -77,6 +80,8 @@ def _move(
     schedule: "Schedule", sensor: str, field: str
 ) -> "tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]":
     """The pose that is to be zero, and the ends of the range, as the schedule counts now."""
+    import tempfile
+
     from inphase import schedule as schedules
     from inphase.command import probe
     from inphase.command.calibration.hand_motion import HandMotion
