@@ -529,7 +529,7 @@ OF_WORLD = {
     ),
     "a driver that is not installed": world(
         'driver = "simulated"\njoints', 'driver = "simulatd"\njoints',
-        step("there are: aravis, canopen, damiao, dynamixel, feetech",
+        step("there are: apriltag, aravis, canopen, damiao",
              "simulatd", "simulated"),
     ),
     "a key that no driver has": world("joints = 2\n", "joints = 2\nfoo = 3\n",

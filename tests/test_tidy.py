@@ -49,6 +49,7 @@ GROUND = {"inphase.errors", "inphase.exchange", "inphase.driver", "inphase.remot
 FACES = {
     "inphase": {"client", "episodes", "frames", "recording", "schedule"},
     "inphase.__main__": {"command"},
+    "inphase.camera": {"devices"},
     "inphase.emulation": {"world"},
     "inphase.follow": {"policy"},
     "inphase.frame": {"frames"},
@@ -61,6 +62,7 @@ FACES = {
     "inphase.video": {"devices"},
 }
 DRIVER_MAY_IMPORT = {
+    "inphase.camera",
     "inphase.driver",
     "inphase.errors",
     "inphase.packets",

@@ -8,7 +8,7 @@ import pytest
 
 from inphase.driver import DeviceError, Reading
 from inphase.video import Image
-from inphase_drivers.v4l2 import Camera, CameraOptions
+from inphase_drivers.v4l2 import Camera, CameraOptions, usb_serial
 
 INTERVAL_NS = 1_000_000_000 // 30
 
@@ -177,3 +177,28 @@ def test_the_count_of_frames_goes_on_where_its_32_bits_end(eye: Camera) -> None:
     second = reading(eye, sequence=1).sequence
     assert first is not None
     assert second == first + 2
+
+
+def test_the_serial_number_is_that_of_the_usb_device(tmp_path: Path) -> None:
+    """As the kernel lays it out: a link from the node to an interface, in the device's folder."""
+    usb = tmp_path / "usb1" / "1-4"
+    (usb / "1-4:1.0").mkdir(parents=True)
+    node = tmp_path / "class" / "video2"
+    node.mkdir(parents=True)
+    (node / "device").symlink_to(usb / "1-4:1.0")
+    assert usb_serial(Path("/dev/video2"), tmp_path / "class") is None
+    (usb / "serial").write_text("A1B2\n")
+    assert usb_serial(Path("/dev/video2"), tmp_path / "class") == "A1B2"
+    assert usb_serial(Path("/dev/video3"), tmp_path / "class") is None
+
+
+def test_another_camera_is_refused_with_both_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    camera = Camera("eye", CameraOptions(port="/dev/video2", serial="A1B2"))
+    monkeypatch.setattr("inphase_drivers.v4l2.usb_serial", lambda port: "C3D4")
+    with pytest.raises(DeviceError, match=r"serial number 'C3D4', and serial is 'A1B2': correct"):
+        camera.open()
+    monkeypatch.setattr("inphase_drivers.v4l2.usb_serial", lambda port: None)
+    with pytest.raises(DeviceError, match=r"tells no USB serial number, and serial is 'A1B2'"):
+        camera.open()

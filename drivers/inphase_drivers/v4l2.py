@@ -12,9 +12,11 @@ A reading's `acquired_ns` is the middle of these bounds, its `uncertainty_ns` ha
 stamp of another clock than the monotonic one, or one that lies in the future, is not used.
 """
 
+import contextlib
 import errno
 import os
 from fractions import Fraction
+from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -47,7 +49,9 @@ class CameraOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     """Keys of a `[device.NAME]` table with this driver."""
 
     port: str = "/dev/video0"
-    """its device file"""
+    """its device file; `/dev/v4l/by-path/...` stays with the USB port"""
+    serial: str | None = None
+    """the USB serial number that has to answer there; without it any camera does"""
     width: Annotated[int, Meta(ge=1, le=16_384)] = 640
     """of an image, in pixels"""
     height: Annotated[int, Meta(ge=1, le=16_384)] = 480
@@ -113,6 +117,8 @@ class Camera(Driver):
     def open(self) -> int:
         """Open the camera and check that it gives what the schedule says."""
         o = self.options
+        if o.serial is not None:
+            self._check_serial(o.serial)
         wanted = Format(
             o.width, o.height, o.pixel_format, 1 / Fraction(o.fps).limit_denominator(1000)
         )
@@ -144,6 +150,21 @@ class Camera(Driver):
             case errno.EBUSY:
                 return "is capturing for another process: `fuser` names it"
         return f"does not open: {error.strerror}"
+
+    def _check_serial(self, wanted: str) -> None:
+        """Raises DeviceError for another camera, or one without a serial number."""
+        where = f"device {self.name}: {self.options.port}"
+        found = usb_serial(Path(self.options.port))
+        if found is None:
+            raise DeviceError(
+                f"{where} tells no USB serial number, and serial is {wanted!r}: check the cable, "
+                f"or remove serial and give a port of /dev/v4l/by-path"
+            )
+        if found != wanted:
+            raise DeviceError(
+                f"{where} is a camera with the serial number {found!r}, and serial is {wanted!r}: "
+                f"correct serial, or give that camera's port (`ls -l /dev/v4l/by-id`)"
+            )
 
     def _check(self, granted: Format) -> None:
         o = self.options
@@ -280,6 +301,18 @@ class Camera(Driver):
         if error.errno in GONE:
             return DeviceError(f"device {self.name}: {port} is gone: check the cable and its hub")
         return DeviceError(f"device {self.name}: {port} does not stream: {error.strerror}")
+
+
+def usb_serial(port: Path, devices: Path = Path("/sys/class/video4linux")) -> str | None:
+    """The serial number of the USB device behind a device file, by the kernel; None: there is none.
+
+    devices: where the kernel lists them.
+    """
+    node = devices / port.resolve().name / "device"
+    with contextlib.suppress(OSError):
+        # the node belongs to an interface of the device, which is the folder above
+        return (node.resolve().parent / "serial").read_text().strip() or None
+    return None
 
 
 def _copy(image: Image, to: NDArray[Any]) -> None:

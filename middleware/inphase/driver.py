@@ -90,8 +90,7 @@ class TwinKind(IntEnum):
 
 
 class WrongOption(ValueError):  # noqa: N818 - named for what happened
-    """An option does not fit the driver's mode: `actuator()` raises it, and the schedule is
-    refused.
+    """An option does not fit the mode: `actuator()` raises it, and the schedule is refused.
 
     key: of the device's table. text: what is wrong with it, and what to give.
     """
@@ -200,7 +199,7 @@ class Reading(NamedTuple):
     echoes: tuple[Echo, ...] = ()
     """the round trips since the reading before; the worker maps `device_ns` by them"""
     notice: str = ""
-    """of what was refused since then, with its remedy; the worker says each once"""
+    """words on what was refused since then, with a remedy; the worker says each once"""
 
 
 @dataclass(frozen=True)
@@ -348,7 +347,7 @@ class Driver(ABC):
     mode: str = "position"
     """The mode in which it is used; the middleware sets it before any call."""
     passed: int = 0
-    """Samples that its `read` did not hand on: they came twice, or after a newer one."""
+    """Samples that `read` did not hand on: they came twice, or late."""
 
     def __init__(self, name: str, options: Any) -> None:
         self.name = name

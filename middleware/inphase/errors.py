@@ -11,6 +11,7 @@ EXTRAS = {
     "can": "can",
     "canopen": "can",
     "cryptography": "web",
+    "cv2": "vision",
     "foxglove": "view",
     "gpiod": "gpio",
     "google": "record",

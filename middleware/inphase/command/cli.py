@@ -28,6 +28,7 @@ from inphase.host.standard_streams import open_standard_streams, print_json, tel
 if TYPE_CHECKING:
     from inphase.recording.recorder_process import RecorderOptions
 
+_MOVED = 13
 _COLLECTED = 20_000
 """objects made, less those that went, before Python looks for circles among them"""
 
@@ -297,12 +298,29 @@ def check(
     help="measure for so long  [default: 10]",
 )
 @click.option("--json", "as_json", is_flag=True, help="only the result, as JSON, on stdout")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path),
+    help="of a camera: a picture of before; it is said if the camera moved since",
+)
+@click.option("--keep", type=click.Path(path_type=Path), help="of a camera: write an image, PNG")
 def probe(
-    *, schedule: Path, sensor: str, cycles: int | None, seconds: float | None, as_json: bool
+    *,
+    schedule: Path,
+    sensor: str,
+    cycles: int | None,
+    seconds: float | None,
+    as_json: bool,
+    reference: Path | None,
+    keep: Path | None,
 ) -> None:
-    """Measure the device behind SENSOR of SCHEDULE: run it alone, and never command it."""
+    """Measure the device behind SENSOR of SCHEDULE: run it alone, and never command it.
+
+    Exit code 13: the camera moved since the reference, or it is not known if it did.
+    """
     from rich.progress import Progress
 
+    from inphase.command import camera_motion
     from inphase.command import probe as probing
     from inphase.command.screen import screen
     from inphase.plan.validation import load
@@ -310,20 +328,35 @@ def probe(
     if cycles is not None and seconds is not None:
         raise click.UsageError("give --cycles or --seconds, not both")
     described = load(schedule)
+    before = None if reference is None else camera_motion.read(reference)
+    images = camera_motion.Images(sensor)
+    looks = before is not None or keep is not None
     if cycles is None:
         cycles = max(1, round((seconds or 10.0) * 1e9 / described.cycle.period_ns))
     stderr = screen(stderr=True)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task(f"{sensor}: ^C ends it and sums up", total=cycles)
         result = probing.probe(
-            described, sensor, cycles, lambda done: progress.update(task, completed=done)
+            described,
+            sensor,
+            cycles,
+            lambda done: progress.update(task, completed=done),
+            images.take if looks else lambda _: None,
         )
+    if keep is not None:
+        camera_motion.keep(images.kept, keep)
+    if before is not None:
+        result["camera"] = camera_motion.motion(before, images.kept)
     if as_json:
         print_json(result)
     else:
         from inphase.command.pictures import probe_report
 
         screen().print(probe_report.render(result))
+        if before is not None and reference is not None:
+            click.echo(camera_motion.told(result["camera"], reference))
+    if before is not None and result["camera"]["moved"] is not False:
+        sys.exit(_MOVED)
 
 
 @cli.command()

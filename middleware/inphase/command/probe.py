@@ -55,9 +55,14 @@ _NAME_MAX = 32
 
 
 def probe(
-    schedule: Schedule, sensor: str, cycles: int, show: Callable[[int], None] = lambda _: None
+    schedule: Schedule,
+    sensor: str,
+    cycles: int,
+    show: Callable[[int], None] = lambda _: None,
+    look: Callable[[Frame], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the sensor alone for so many cycles, or until ^C, and sum up. `show`: cycles done.
+    `look`: each frame.
 
     Raises ScheduleError, DeviceError, RealtimeError, StoreError, RuntimeFault.
     """
@@ -76,6 +81,7 @@ def probe(
             try:
                 for frame in robot:
                     timed.take(frame)
+                    look(frame)
                     show(int((frame.cycle + 1) / finer))
                 timed.facts = reader.worker(0)
             finally:

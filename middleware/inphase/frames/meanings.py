@@ -355,7 +355,7 @@ EXIT_CODES = {
     ),
     "13": Meaning(
         "a policy's commands differ from the recorded ones, a recording differs from another or "
-        "breaks what its schedule promises, or nothing could be compared",
+        "breaks what its schedule promises, a camera moved, or nothing could be compared",
         "the first difference is named; --tolerance of `replay`, and --percent and --slack-us of "
         "`check` bound what counts as one",
     ),

@@ -6,6 +6,7 @@ from inphase.command.recorded import (
     files,
     replaying,
     reporting,
+    scoring,
     timing,
 )
 
@@ -14,6 +15,7 @@ COMMANDS = (
     files.recover,
     replaying.replay,
     reporting.report,
+    scoring.score,
     exporting.export,
     timing.fit,
     diffing.diff,
