@@ -354,8 +354,8 @@ EXIT_CODES = {
         "machine",
     ),
     "13": Meaning(
-        "a policy's commands differ from the recorded ones, a recording differs from another or "
-        "breaks what its schedule promises, a camera moved, or nothing could be compared",
+        "commands differ from the recorded ones, a recording from another or from what its "
+        "schedule promises, a camera moved, or nothing could be compared",
         "the first difference is named; --tolerance of `replay`, and --percent and --slack-us of "
         "`check` bound what counts as one",
     ),
