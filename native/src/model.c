@@ -32,7 +32,6 @@ enum ort_function {
     SET_INTER_OP_THREADS = 25,
     CREATE_TENSOR_WITH_DATA = 49,
     CREATE_CPU_MEMORY_INFO = 69,
-    RELEASE_ENV = 92,
     RELEASE_STATUS = 93,
     RELEASE_MEMORY_INFO = 94,
     RELEASE_SESSION = 95,
@@ -304,9 +303,9 @@ void inphase_model_close(inphase_model *model)
     if (model->api) {
         release(model, RELEASE_MEMORY_INFO, model->memory_info);
         release(model, RELEASE_SESSION, model->session);
-        release(model, RELEASE_ENV, model->env);
     }
-    /* the library stays mapped: it keeps things of this thread */
+    /* the library stays mapped: it keeps things of this thread. So does its environment, which is
+       one for the process: to end the last while another thread makes one fails there */
     free(model->command);
     free(model->past);
     free(model);
