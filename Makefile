@@ -17,9 +17,10 @@
 # make damiao-test: the emulated Damiao motors, moved by a second package of other people
 # make ur-test: the emulated arm of Universal Robots, by ur_rtde's client
 # make franka-test: a Franka arm before a simulator of other people, the emulated one before the maker's client
-# make lerobot-test: exported recordings in LeRobot's own loader (tests/other_readers/README.md)
+# make lerobot-test: exported recordings in LeRobot's loader, schedules as its robots (tests/other_readers/README.md)
 # make ray-test: rollouts on a Ray cluster of this machine's processes, workers and nodes that die
-# make trainers-test: PPO in one file, stable-baselines3 and RLlib, on our environment and workers
+# make trainers-test: PPO in one file, stable-baselines3 and RLlib, on our environment and workers;
+#     a network from demonstrations
 # make page-test: clicks through the web page in a headless Chromium, and keeps its pictures
 # make vendor: builds other people's parts of the web page again, from npm, and compares them
 # make wheel: the package for an index, in dist; auditwheel names the systems that it runs on
@@ -253,16 +254,18 @@ build/franka/installed:
 
 lerobot-test: .venv/installed build/lerobot/installed
 	$(BIN)/python tests/other_readers/lerobot_run.py
+	build/lerobot/bin/python tests/other_readers/lerobot_robot.py
 
-# LeRobot, and of what it asks for the packages that its loader imports
-build/lerobot/installed:
-	@echo "Set-up of build/lerobot: fetches LeRobot and PyTorch, 6 GB on disk."
+# LeRobot, of what it asks for the packages that its loader and its robots import; the package as it
+# is installed, and its plug-in
+build/lerobot/installed: pyproject.toml $(NATIVE) $(PACKAGE)
+	@echo "Set-up of build/lerobot: fetches LeRobot and PyTorch, 6 GB on disk; builds the C core."
 	@test -x build/lerobot/bin/python || $(PYTHON) -m venv build/lerobot
 	$(call pip_install,build/lerobot/bin/python,torch==2.7.1 torchvision==0.22.1 accelerate \
 	    'av>=15$(comma)<16' 'datasets>=4$(comma)<5' deepdiff 'diffusers<0.36' 'draccus==0.10.0' \
 	    einops gymnasium 'huggingface-hub<0.36' imageio jsonlines opencv-python-headless \
-	    packaging pyserial)
-	$(call pip_install,build/lerobot/bin/python,--no-deps lerobot==0.4.4)
+	    packaging pyserial 'rerun-sdk>=0.24$(comma)<0.27' '.[export$(comma)onnx$(comma)sim]')
+	$(call pip_install,build/lerobot/bin/python,--no-deps lerobot==0.4.4 ./drivers/lerobot_robot_inphase)
 	@touch $@
 
 ray-test: build/ray/installed
@@ -276,14 +279,14 @@ build/ray/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	@touch $@
 
 trainers-test: build/trainers/installed
-	build/trainers/bin/python -m pytest tests/test_trainers.py
+	build/trainers/bin/python -m pytest tests/test_trainers.py tests/test_imitate.py
 
 # RLlib names gymnasium 1.2.2: an older one than the other tests have
 build/trainers/installed: pyproject.toml $(NATIVE) $(PACKAGE)
 	@echo "Set-up of build/trainers: fetches PyTorch and RLlib, 6 GB on disk; builds the C core."
 	@test -x build/trainers/bin/python || $(PYTHON) -m venv build/trainers
-	$(call pip_install,build/trainers/bin/python,'.[gym$(comma)ray$(comma)sim$(comma)testing]' \
-	    hypothesis psutil 'stable-baselines3==2.9.2' 'ray[rllib]==2.60.0')
+	$(call pip_install,build/trainers/bin/python,'.[gym$(comma)onnx$(comma)ray$(comma)record$(comma)sim$(comma)testing]' \
+	    hypothesis onnx psutil 'stable-baselines3==2.9.2' 'ray[rllib]==2.60.0')
 	@touch $@
 
 page-test: .venv/installed

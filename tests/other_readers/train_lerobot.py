@@ -1,6 +1,6 @@
 """LeRobot's own tools join and cut datasets, and train a policy for three steps; in build/lerobot.
 
-python train_lerobot.py FOLDER ANOTHER WORK
+python train_lerobot.py FOLDER ANOTHER WORK, or only the training: FOLDER POLICY, which is written
 """
 
 import math
@@ -37,7 +37,7 @@ def edit(folder: Path, another: Path, work: Path) -> None:
     print(f"joined: {len(joined)} rows; cut: {len(opened(work / 'cut'))} rows")
 
 
-def train(folder: Path) -> None:
+def train(folder: Path, into: Path | None = None) -> None:
     """ACT, small, from nothing. Raises AssertionError where the loss is no number."""
     meta = opened(folder).meta
     features = dataset_to_policy_features(meta.features)
@@ -52,7 +52,7 @@ def train(folder: Path) -> None:
         **_SMALL,
     )
     policy = ACTPolicy(config)
-    before, _ = make_pre_post_processors(config, dataset_stats=meta.stats)
+    before, after = make_pre_post_processors(config, dataset_stats=meta.stats)
     times = {"action": [index / meta.fps for index in config.action_delta_indices]}
     loader = torch.utils.data.DataLoader(
         opened(folder, delta_timestamps=times), batch_size=8, shuffle=True
@@ -68,9 +68,15 @@ def train(folder: Path) -> None:
     assert len(losses) == _STEPS
     assert all(map(math.isfinite, losses)), losses
     print(f"trained: losses {losses}")
+    if into is not None:
+        for part in (policy, before, after):
+            part.save_pretrained(into)
 
 
 if __name__ == "__main__":
     torch.manual_seed(1)
-    edit(*map(Path, sys.argv[1:4]))
-    train(Path(sys.argv[1]))
+    if len(sys.argv) == 3:
+        train(*map(Path, sys.argv[1:]))
+    else:
+        edit(*map(Path, sys.argv[1:4]))
+        train(Path(sys.argv[1]))
