@@ -1,5 +1,5 @@
-"""For schedules: the policy of an arm that follows a leader, `call = "inphase.follow:Follow"`."""
+"""For schedules: policies by which a person moves an arm, `call = "inphase.follow:Follow"`."""
 
-from inphase.policy.follow import Follow
+from inphase.policy.follow import Follow, Steer
 
-__all__ = ["Follow"]
+__all__ = ["Follow", "Steer"]
