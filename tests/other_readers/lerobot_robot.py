@@ -158,6 +158,8 @@ def driven_by_a_policy(folder: Path) -> None:
     subprocess.run([*inphase_, *run], check=True, capture_output=True, timeout=BOUND_S)
     export = ["export", str(folder / "one.mcap"), str(folder / "shown"), "--format", "lerobot"]
     export += ["--task", "push", "--every", "5", "--complete", "--fill-absent"]
+    # without the draws of the episode, which no robot has
+    export += ["--state", "joints", "--state", "scene"]
     subprocess.run([*inphase_, *export], check=True, capture_output=True, timeout=BOUND_S)
     train = [sys.executable, str(Path(__file__).with_name("train_lerobot.py"))]
     train += [str(folder / "shown"), str(folder / "policy")]
