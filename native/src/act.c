@@ -422,7 +422,6 @@ static void move(struct inphase_core *core, struct actuator *actuator, uint32_t 
     }
     actuator->moved_cycle = core->cycle;
     park_note(actuator);
-    actuator->reference.is_sure = actuator->flags & INPHASE_ACT_WRITTEN;
     if (actuator->flags & INPHASE_ACT_WRITTEN)
         return;
 

@@ -43,51 +43,54 @@ bool reference_asks(const struct inphase_core *core, const struct actuator *actu
            parser->sequence != actuator->reference.answered;
 }
 
-/* Two packets in a row, of which the second has moved by another way than its velocity says: its
-   parts are of two cycles, as a busy simulator mixes them. It tells nothing */
-static bool contradicts(const struct inphase_core *core, const struct actuator *actuator,
-                        const struct inphase_parser *parser)
+/* The packet after another one that has the same positions, though it says that it moves: a busy
+   simulator tells the velocity of a command before its position */
+static bool is_stale(const struct inphase_core *core, const struct actuator *actuator,
+                     const struct inphase_parser *parser)
 {
     const struct inphase_reference *spec = &actuator->encoding.reference;
     double period_s = (double)core->period_ns * 1e-9;
+    bool moves = false;
 
     if (parser->sequence != actuator->reference.told + 1)
         return false;
     for (uint32_t c = 0; c < actuator->channels; c++) {
         double position = parser->value[spec->position + c];
-        double moved = position - actuator->reference.position[c];
-        double expected = parser->value[spec->velocity + c] * period_s;
 
-        if (fabs(moved - expected) > 4 * (FLOAT_SHARE * fabs(position) + LEAST))
-            return true;
+        if (position != actuator->reference.position[c])
+            return false;
+        moves = moves || fabs(parser->value[spec->velocity + c]) * period_s >
+                             2 * (FLOAT_SHARE * fabs(position) + LEAST);
     }
-    return false;
+    return moves;
 }
 
 void reference_follow(const struct inphase_core *core, struct actuator *actuator)
 {
     const struct inphase_parser *parser = asking(core, actuator);
     const struct inphase_reference *spec = &actuator->encoding.reference;
-    bool is_torn, is_sure = actuator->reference.is_sure && core->cycle == actuator->moved_cycle + 1;
+    struct reference *reference = &actuator->reference;
+    bool is_next, stale;
 
     if (!parser || actuator->mode != INPHASE_MODE_POSITION || !reference_asks(core, actuator))
         return;
-    is_sure = is_sure && parser->sequence == actuator->reference.answered + 1;
-    is_torn = contradicts(core, actuator, parser);
-    actuator->reference.told = parser->sequence;
+    is_next = reference->has_answered && parser->sequence == reference->answered + 1;
+    stale = is_stale(core, actuator, parser);
     for (uint32_t c = 0; c < actuator->channels; c++) {
         struct inphase_motion *motion = &actuator->motion[c];
-        double position = parser->value[spec->position + c];
-        double apart = fabs(position - motion->position);
+        double told = parser->value[spec->position + c], commanded = reference->commanded[c];
 
-        actuator->reference.position[c] = position;
-        if (is_torn || !isfinite(position) ||
-            (is_sure && apart <= FLOAT_SHARE * fabs(position) + LEAST))
+        reference->position[c] = told;
+        if (!isfinite(told))
             continue;
-        motion->position = position;
+        motion->position = is_next && (stale || fabs(told - commanded) <=
+                                                    FLOAT_SHARE * fabs(told) + LEAST)
+                               ? commanded
+                               : told;
         motion->velocity = parser->value[spec->velocity + c];
         motion->acceleration = parser->value[spec->acceleration + c];
     }
+    reference->told = parser->sequence;
 }
 
 void reference_put(const struct inphase_core *core, struct actuator *actuator, uint8_t *bytes)
@@ -100,6 +103,8 @@ void reference_put(const struct inphase_core *core, struct actuator *actuator, u
     put_bits(bytes + spec->offset, raw_size(spec->type), spec->big_endian, parser->sequence);
     if (spec->finish)
         bytes[spec->finish - 1] = is_stopping(core) && is_at_rest(actuator);
+    for (uint32_t c = 0; c < actuator->channels; c++)
+        actuator->reference.commanded[c] = actuator->applied[c];
     actuator->reference.answered = parser->sequence;
     actuator->reference.has_answered = true;
 }

@@ -14,9 +14,9 @@ struct inphase_core;
 struct reference {
     uint64_t told;               /* number of the packet before, and its position */
     double position[INPHASE_MAX_CHANNELS];
-    uint64_t answered;           /* number of the packet that the last command answered */
+    uint64_t answered;           /* number of the packet that the last command answered... */
+    double commanded[INPHASE_MAX_CHANNELS]; /* ...and that command */
     bool has_answered;           /* a command was written at all */
-    bool is_sure;                /* each cycle since that one has written its command */
 };
 
 /* Before a command is decided: go on from the motion that the device tells of, where it differs
