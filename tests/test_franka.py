@@ -16,6 +16,8 @@ import pytest
 from inphase import Runner, schedule
 from inphase.driver import DeviceError
 from inphase.episodes.lockstep import LockStep
+from inphase.errors import ScheduleError
+from inphase.plan import plan
 from inphase_drivers.franka import FrankaArm, FrankaOptions
 from inphase_drivers.franka.state import COMMAND_SIZE, ERRORS, STATE_SIZE
 from peers import BOUND_S, ROOT, EmulatorProcess, free_port
@@ -80,6 +82,22 @@ def test_in_lock_step_the_arm_follows_without_its_controllers_clock() -> None:
     positions = [frame["joints"].value["position"][0] for frame in frames[10:]]
     assert max(positions) - min(positions) > 0.02
     assert {frame.due_ns - 1_000_000 * frame.cycle for frame in frames} == {0}
+
+
+def test_a_home_without_the_cycle_thread_and_an_arm_that_nobody_reads_are_refused(
+    tmp_path: Path,
+) -> None:
+    path = franka_schedule(tmp_path, ('model = "fr3"', 'home = "process"'))
+    with pytest.raises(ScheduleError, match=r"device\.arm\.home: the core answers each packet"):
+        plan.make(schedule.load(path))
+    text = path.read_text().replace('home = "process"', "")
+    for key in ("feedback", "feedback_velocity", "clock", "call", "args", "priority"):
+        text = re.sub(rf"(?m)^{key} = .*$", "", text)
+    text = text.replace("[policy]", "").replace("max_age_ms", "trigger_us = 0\nmax_age_ms")
+    text = text.replace('[sensor.joints]\ndevice = "arm"', '[sensor.force]\ndevice = "force"')
+    path.write_text(text + '[device.force]\ndriver = "netft"\nhost = "127.0.0.1"\n')
+    with pytest.raises(ScheduleError, match=r"a packet, which nobody reads; add a \[sensor"):
+        plan.make(schedule.load(path))
 
 
 @pytest.mark.real

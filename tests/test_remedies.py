@@ -1043,6 +1043,7 @@ NO_ROW: set[str] = {
     "plan/channel_limits.py: _check_rates",
     "plan/channel_limits.py: check_bounds",
     "plan/driver_rules.py: _check_looked_at",
+    "plan/driver_rules.py: _check_reference",
     "plan/feasibility.py: _check_address",
     "plan/feasibility.py: _check_bus",
     "plan/feasibility.py: _check_interval",

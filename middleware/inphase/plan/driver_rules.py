@@ -55,6 +55,7 @@ def _check_actuator(inspection: Inspection, declared: Declarations, name: str) -
         channel_limits.check_bounds,
         _check_actuator_home,
         _check_worker,
+        _check_reference,
         _check_watchdog,
     ):
         inspection.apply(rule, declared, name)
@@ -414,6 +415,26 @@ def _check_worker(schedule: Schedule, declared: Declarations, name: str) -> Iter
             f"actuator.{name}.device",
             f"a device in a worker needs a sensor in the same home: the worker of "
             f"{device!r} follows its triggers; add a [sensor.NAME] of that device",
+        )
+
+
+def _check_reference(
+    schedule: Schedule, declared: Declarations, name: str
+) -> Iterator[ScheduleFault]:
+    """A device that wants a command for each of its packets gets them from the cycle thread."""
+    encoding, device = declared.actuators[name].encoding, schedule.actuator[name].device
+    if encoding is None or encoding.reference is None:
+        return
+    if home_of(schedule.device[device], in_cycle=True) != "cycle":
+        yield schedule.fault(
+            f"device.{device}.home",
+            f"the core answers each packet of {device!r}, and a worker does not; remove home",
+        )
+    elif not _has_sensor(schedule, device):
+        yield schedule.fault(
+            f"actuator.{name}.device",
+            f"each of its commands answers a packet, which nobody reads; add a [sensor.NAME] with "
+            f"device = {device!r}",
         )
 
 
