@@ -192,7 +192,7 @@ def test_a_port_that_is_not_fci_is_refused() -> None:
     ("old", "new", "told"),
     [
         ("velocity = 1.0 ", "velocity = 3.0 ", r"limits\.velocity.*3 rad/s on channel 0.*2\.62"),
-        ("jerk = 1000.0", "# jerk", r"limits\.jerk.*no bound on channel 0.*5000"),
+        ("jerk = 400.0", "# jerk", r"limits\.jerk.*no bound on channel 0.*5000"),
         ("[-3.0, -0.2]", "[-3.0, 0.2]", r"limits\.position.*0\.2 rad on channel 3.*-0\.1458"),
     ],
 )

@@ -15,7 +15,6 @@ import itertools
 import json
 import os
 import re
-import signal
 import socket
 import struct
 import subprocess
@@ -147,7 +146,7 @@ def started(command: list[str], **how: object) -> Iterator[subprocess.Popen[byte
     try:
         yield process
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5)
         process.kill()
