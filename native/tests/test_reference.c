@@ -1,5 +1,5 @@
-/* Commands for a device that wants one for each of its packets: the number that they answer, and the
-   motion that they go on from. */
+/* Commands for a device that wants one for each of its packets: the number that they answer, and
+   the motion that they go on from. */
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
