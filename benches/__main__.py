@@ -28,6 +28,7 @@ FIGURES = (
     "environment",
     "vector",
     "batch",
+    "memory",
     "cluster",
     "scale",
     "skew",

@@ -53,6 +53,8 @@ class _Kind(NamedTuple):
 _KINDS = (
     _Kind("state", "balance.toml", "balance_policy.py:Balance", "experience", 200),
     _Kind("state", "balance.toml", "balance_policy.py:Balance", "gradients", 200),
+    _Kind("images", "seen_pole/seen.toml", "seen_pole/seen_policy.py:Seen", "experience", 100),
+    _Kind("images", "seen_pole/seen.toml", "seen_pole/seen_policy.py:Seen", "gradients", 100),
 )
 
 
@@ -108,6 +110,11 @@ def trainer() -> Any:
     return train_ppo
 
 
+def _learner(kind: _Kind) -> Any:
+    _, weights = trainer().policy_of(_SCHEDULES / kind.schedule, 1)
+    return trainer().Learner(kind.sends, weights, 1, None)
+
+
 def experience(episode: Any, policy: Any) -> Mapping[str, NDArray[Any]]:
     """The trainer's, and the worker's CPU time."""
     made = trainer().experience(episode, policy)
@@ -142,7 +149,7 @@ def _costs(kind: _Kind, options: Options, choose_s: float) -> Any:
     """Of each part by itself; a worker alone, and one per core."""
     from benches.cluster_model import Costs
 
-    episodes, learner = options.many(_EPISODES, 4), trainer().Learner(kind.sends, 1, None)
+    episodes, learner = options.many(_EPISODES, 4), _learner(kind)
     weights, cores = learner.published(), len(os.sched_getaffinity(0))
     took: dict[int, NDArray[np.float64]] = {}
     received: list[float] = []
@@ -225,7 +232,7 @@ def _measure(kind: _Kind, many: int, costs: Any, options: Options) -> dict[str, 
     ppo, cores, wanted = trainer(), len(os.sched_getaffinity(0)), options.many(9, 1)
     episodes = options.many(_EPISODES, 4)
     with _workers(kind, many, options) as workers:
-        learner = ppo.Learner(kind.sends, 1, None)
+        learner = _learner(kind)
         _wake(workers, learner.published(), count(10**6))
         until_s, rounds = time.monotonic() + _PATIENCE_S, []
         while len([left for _, left in rounds if left >= _QUIET]) < wanted:

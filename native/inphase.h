@@ -382,6 +382,8 @@ typedef struct inphase_worker inphase_worker;
    -ENOMEM: the machine does not have that much memory. Thread: any. Ends with
    inphase_segment_close. */
 int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write);
+/* As with others_write 0, for lock step: a page takes memory from when it is first touched. */
+int inphase_segment_make_lazy(inphase_segment **out, uint64_t size);
 /* Make it as new, for another core in lock step, once the core before is closed. Whoever still maps
    it sees that too. Thread: the core's. */
 void inphase_segment_clear(inphase_segment *segment);

@@ -11,6 +11,7 @@ It wants: pip install 'inphase[sim]' torch
 """
 
 import argparse
+import importlib
 import os
 import sys
 import tempfile
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from balance_policy import Balance, initial
 from numpy.typing import NDArray
 
 import inphase
@@ -33,17 +33,24 @@ CLIP, PASSES, BATCH = 0.2, 6, 512
 RATE = {"experience": 3e-3, "gradients": 1e-2}
 VALUE_SHARE, SPREAD_SHARE = 0.5, 0.002
 NORM_MAX = 1.0
+STRIDES = 4, 2
+"""of the convolutions of a policy that sees"""
+NOT_TRAINED = "explores", "advantages"
+"""what goes out beside the weights"""
 
 # ---- in a worker, after each episode -----------------------------------------------------------
 
 
-def experience(episode: Any, policy: Balance) -> dict[str, Array]:
-    """The inputs, actions and rewards of an episode: (steps + 1, inputs), (steps,), (steps,)."""
+def experience(episode: Any, policy: Any) -> dict[str, Array]:
+    """The inputs, actions and rewards of an episode: (steps + 1, inputs), (steps,), (steps,); of a
+    policy that sees its pictures, too."""
     # up to the frame of the next action: some come without one, where an answer took longer
     sums = np.concatenate([[0.0], np.cumsum(episode.recorded["reward"])])
     taken = np.searchsorted(episode.recorded["cycle"], policy.cycles, side="right")
     steps = len(policy.actions) - 1
+    seen = {"pixels": np.array(policy.pixels)} if hasattr(policy, "pixels") else {}
     return {
+        **seen,
         "inputs": np.array(policy.inputs, np.float32),
         "actions": np.array(policy.actions[:steps], np.float32),
         "rewards": np.diff(sums[taken]).astype(np.float32),
@@ -51,7 +58,7 @@ def experience(episode: Any, policy: Balance) -> dict[str, Array]:
     }
 
 
-def gradient(episode: Any, policy: Balance) -> dict[str, Array]:
+def gradient(episode: Any, policy: Any) -> dict[str, Array]:
     """The gradient of an episode's loss, summed over its steps, and what a batch is scaled by."""
     import torch
 
@@ -74,14 +81,28 @@ def tensors(weights: Mapping[str, Array]) -> dict[str, Any]:
     """The trained ones, as PyTorch has them; float32."""
     import torch
 
-    found = {name: torch.tensor(weights[name], dtype=torch.float32) for name in initial(0)}
+    names = [name for name in weights if name not in NOT_TRAINED]
+    found = {name: torch.tensor(weights[name], dtype=torch.float32) for name in names}
     return {name: one.requires_grad_() for name, one in found.items()}
 
 
-def network(w: dict[str, Any], inputs: Any) -> tuple[Any, Any]:
-    """The mean of the action, and the value, of each row; as Balance computes it."""
+def look(w: dict[str, Any], pixels: Any) -> Any:
+    """The numbers that pairs of pictures (steps, 2, rows, columns) lead to."""
+    from torch.nn.functional import conv2d
+
+    image = pixels.float() / 255
+    for name, stride in zip(("first", "second"), STRIDES, strict=True):
+        image = conv2d(image, w[name], w[f"{name}_b"], stride=stride).relu()
+    return (image.flatten(1) @ w["seen"]).tanh()
+
+
+def network(w: dict[str, Any], seen: Mapping[str, Any]) -> tuple[Any, Any]:
+    """The mean of the action, and the value, of each row; as the policies compute it."""
     import torch
 
+    inputs = seen["inputs"]
+    if "pixels" in seen:
+        inputs = torch.cat([inputs, look(w, seen["pixels"])], 1)
     hidden = torch.tanh(torch.tanh(inputs @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"])
     mean, value = hidden @ w["mean_w"] + w["mean_b"], hidden @ w["value_w"] + w["value_b"]
     return mean.squeeze(-1), value.squeeze(-1)
@@ -97,10 +118,13 @@ def judged(w: dict[str, Any], seen: Mapping[str, Array]) -> dict[str, Any]:
     """An episode with its advantages and returns (generalised advantage estimation)."""
     import torch
 
-    inputs = torch.tensor(seen["inputs"])
+    given = {"inputs": torch.tensor(seen["inputs"])}
+    if "pixels" in seen:  # each with the one before
+        now = torch.tensor(seen["pixels"])
+        given["pixels"] = torch.stack([torch.cat([now[:1], now[:-1]]), now], 1)
     actions, rewards = torch.tensor(seen["actions"]), torch.tensor(seen["rewards"])
     with torch.no_grad():
-        mean, values = network(w, inputs)
+        mean, values = network(w, given)
         if seen["ended"]:
             values[-1] = 0.0
         before = likelihood(w, mean[:-1], actions)
@@ -110,7 +134,7 @@ def judged(w: dict[str, Any], seen: Mapping[str, Array]) -> dict[str, Any]:
             later = errors[step] + DISCOUNT * TRACE * later
             advantages[step] = later
     return {
-        "inputs": inputs[:-1],
+        **{name: one[:-1] for name, one in given.items()},
         "actions": actions,
         "before": before,
         "advantages": advantages,
@@ -120,7 +144,7 @@ def judged(w: dict[str, Any], seen: Mapping[str, Array]) -> dict[str, Any]:
 
 def loss(w: dict[str, Any], part: dict[str, Any]) -> Any:
     """PPO's, mean over the steps: clipped surrogate, value, and entropy."""
-    mean, value = network(w, part["inputs"])
+    mean, value = network(w, part)
     ratio = (likelihood(w, mean, part["actions"]) - part["before"]).exp()
     gains = part["scaled"]
     surrogate = (ratio * gains).minimum(ratio.clamp(1 - CLIP, 1 + CLIP) * gains).mean()
@@ -134,14 +158,15 @@ def loss(w: dict[str, Any], part: dict[str, Any]) -> Any:
 class Learner:
     """Weights and Adam's moments; `checkpoint` has all of it after each round."""
 
-    def __init__(self, sends: str, seed: int, checkpoint: Path | None) -> None:
+    def __init__(
+        self, sends: str, weights: Mapping[str, Array], seed: int, checkpoint: Path | None
+    ) -> None:
         import torch
 
         torch.manual_seed(seed)
         torch.set_num_threads(1)
         self._torch, self._sends, self._path = torch, sends, checkpoint
         self.round, self.scale = 0, np.array([0.0, 1.0])
-        weights = initial(seed)
         self.weights = tensors(weights)
         self._adam = torch.optim.Adam(list(self.weights.values()), lr=RATE[sends])
         if checkpoint is not None and checkpoint.exists():
@@ -213,6 +238,17 @@ class Learner:
         Path(file.name).replace(path)
 
 
+def policy_of(schedule: Path, seed: int) -> tuple[str, dict[str, Array]]:
+    """The schedule's policy by its name, and what `initial` of its file begins with."""
+    found = inphase.schedule.load(schedule).policy
+    if found is None or found.call is None:
+        sys.exit(f"{schedule} has no policy to train: give [policy] call")
+    file, _, name = found.call.partition(":")
+    path = schedule.resolve().parent / file
+    sys.path.insert(0, str(path.parent))
+    return f"{path}:{name}", importlib.import_module(path.stem).initial(seed)
+
+
 def play_round(workers: inphase.RolloutWorkers, learner: Learner, episodes: int) -> list[Any]:
     """Weights out, so many episodes back, and learnt from; the episodes."""
     workers.publish(learner.published())
@@ -228,11 +264,12 @@ def play_round(workers: inphase.RolloutWorkers, learner: Learner, episodes: int)
 
 def train(asked: argparse.Namespace) -> dict[str, Array]:
     """All rounds; the weights, as Balance takes them."""
-    learner = Learner(asked.send, asked.seed, asked.checkpoint)
+    policy, weights = policy_of(asked.schedule, asked.seed)
+    learner = Learner(asked.send, weights, asked.seed, asked.checkpoint)
     reduce = {"experience": experience, "gradients": gradient}[asked.send]
     with inphase.RolloutWorkers(
         asked.schedule,
-        f"{HERE / 'balance_policy.py'}:Balance",
+        policy,
         asked.seed,
         cycles=asked.cycles,
         workers=asked.workers,

@@ -51,8 +51,8 @@ static int open_to_read(int fd)
     return to_read < 0 ? -errno : to_read;
 }
 
-/* allocate all of the memory now: too little is an error here and no SIGBUS later */
-static int allocate(int fd, uint64_t size)
+/* unless it is lazy, allocate all of the memory now: too little is an error and no SIGBUS later */
+static int allocate(int fd, uint64_t size, bool lazy)
 {
     struct sysinfo machine;
 
@@ -62,7 +62,7 @@ static int allocate(int fd, uint64_t size)
         return -ENOMEM;
     if (ftruncate(fd, (off_t)size) < 0)
         return -errno;
-    return -posix_fallocate(fd, 0, (off_t)size);
+    return lazy ? 0 : -posix_fallocate(fd, 0, (off_t)size);
 }
 
 /* Other processes with a descriptor cannot shorten it, which would end the runtime by SIGBUS.
@@ -88,7 +88,7 @@ static int seal(inphase_segment *segment, bool others_write)
     return lock_byte(segment->fd, F_OFD_SETLK, F_WRLCK, NULL);
 }
 
-int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write)
+static int make(inphase_segment **out, uint64_t size, bool others_write, bool lazy)
 {
     inphase_segment *segment = calloc(1, sizeof *segment);
     int rc;
@@ -100,10 +100,10 @@ int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write)
     segment->handed = -1;
     segment->writer = true;
     segment->fd = memfd_create("inphase", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    rc = segment->fd < 0 ? -errno : allocate(segment->fd, size);
+    rc = segment->fd < 0 ? -errno : allocate(segment->fd, size, lazy);
     if (rc == 0) {
-        segment->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-                               segment->fd, 0);
+        segment->memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                               MAP_SHARED | (lazy ? 0 : MAP_POPULATE), segment->fd, 0);
         rc = segment->memory == MAP_FAILED ? -errno : seal(segment, others_write);
     }
     if (rc < 0) {
@@ -114,11 +114,22 @@ int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write)
     return 0;
 }
 
+int inphase_segment_make(inphase_segment **out, uint64_t size, int others_write)
+{
+    return make(out, size, others_write, false);
+}
+
+int inphase_segment_make_lazy(inphase_segment **out, uint64_t size)
+{
+    return make(out, size, false, true);
+}
+
 int inphase_segment_map(inphase_segment **out, int fd, int writes)
 {
     inphase_segment *segment;
     struct stat facts;
     int seals = fcntl(fd, F_GET_SEALS);
+    bool lazy;
     int rc;
 
     /* a segment that its writer could shorten is never mapped */
@@ -136,9 +147,10 @@ int inphase_segment_map(inphase_segment **out, int fd, int writes)
         segment->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
         rc = segment->fd < 0 ? -errno : 0;
     }
+    lazy = (uint64_t)facts.st_blocks * 512 < segment->size;
     if (rc == 0)
         segment->memory = mmap(NULL, segment->size, PROT_READ | (writes ? PROT_WRITE : 0),
-                               MAP_SHARED | MAP_POPULATE, fd, 0);
+                               MAP_SHARED | (lazy ? 0 : MAP_POPULATE), fd, 0);
     if (rc == 0 && segment->memory == MAP_FAILED)
         rc = -errno;
     if (rc < 0) {
@@ -177,7 +189,15 @@ void inphase_segment_close(inphase_segment *segment)
 
 void inphase_segment_clear(inphase_segment *segment)
 {
-    memset(segment->memory, 0, segment->size);
+    off_t end = 0;
+
+    /* a page that nobody touched is 0, and shall not come to be */
+    for (off_t at; (at = lseek(segment->fd, end, SEEK_DATA)) >= 0;) {
+        end = lseek(segment->fd, at, SEEK_HOLE);
+        if (end <= at)
+            end = (off_t)segment->size;
+        memset(segment->memory + at, 0, (uint64_t)(end - at));
+    }
 }
 
 int inphase_segment_fd(const inphase_segment *segment)

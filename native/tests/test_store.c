@@ -145,6 +145,36 @@ static void a_segment_is_the_same_memory_for_all_and_never_changes_its_size(void
     CHECK_EQUAL(inphase_segment_make(&segment, 1ULL << 50, 0), -ENOMEM);
 }
 
+static int64_t resident(const inphase_segment *segment)
+{
+    struct stat facts;
+
+    CHECK_EQUAL(fstat(segment->fd, &facts), 0);
+    return facts.st_blocks * 512;
+}
+
+static void a_lazy_segment_has_the_pages_that_were_touched_and_is_cleared_of_all(void)
+{
+    inphase_segment *segment, *other;
+    uint8_t *memory;
+
+    CHECK_EQUAL(inphase_segment_make_lazy(&segment, 100 * 4096), 0);
+    CHECK_EQUAL(inphase_segment_map(&other, inphase_segment_fd(segment), 0), 0);
+    CHECK_EQUAL(resident(segment), 0);
+    memory = inphase_segment_memory(segment);
+    for (int page = 0; page < 100; page += 7)
+        memset(memory + 4096 * page, page + 1, 4096);
+    memory[4096 * 100 - 1] = 1;
+    CHECK_EQUAL(resident(segment), (100 / 7 + 1 + 1) * 4096);
+    inphase_segment_clear(segment);
+    CHECK_EQUAL(resident(segment), (100 / 7 + 1 + 1) * 4096);
+    for (int at = 0; at < 100 * 4096; at++)
+        CHECK_EQUAL(memory[at], 0);
+    inphase_segment_close(other);
+    inphase_segment_close(segment);
+    CHECK_EQUAL(inphase_segment_make_lazy(&segment, 1ULL << 50), -ENOMEM);
+}
+
 /* no child of ours has what was not given to it */
 static void a_segment_is_kept_from_children(void)
 {
@@ -756,6 +786,7 @@ int main(void)
 {
     check_seed();
     RUN(a_segment_is_the_same_memory_for_all_and_never_changes_its_size);
+    RUN(a_lazy_segment_has_the_pages_that_were_touched_and_is_cleared_of_all);
     RUN(a_segment_is_kept_from_children);
     RUN(a_segment_that_another_process_writes_keeps_its_size_too);
     RUN(a_segment_whose_writer_died_says_so);

@@ -85,7 +85,8 @@ class Core:
             lockstep=lockstep,
         )
         size = int(lib.inphase_core_size(config))
-        self.segment = Segment.make(size) if kept is None else kept.segment(size)
+        make = Segment.make if lockstep is None else Segment.lazy
+        self.segment = make(size) if kept is None else kept.segment(size)
         core = ffi.new("inphase_core **")
         rc = lib.inphase_core_open(core, config, self.segment.handle)
         if rc < 0:

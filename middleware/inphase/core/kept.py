@@ -48,7 +48,7 @@ class Kept:
         held = self._held
         if held.segment is None or self._size != size:
             held.close()
-            held.segment, self._size = Segment.make(size), size
+            held.segment, self._size = Segment.lazy(size), size
         else:
             lib.inphase_segment_clear(held.segment.handle)
         return held.segment

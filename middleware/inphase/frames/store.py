@@ -49,6 +49,12 @@ class Segment:
         return cls._made(lib.inphase_segment_make, size, size, 0)
 
     @classmethod
+    def lazy(cls, size: int) -> "Segment":
+        """Memory for lock step: a page of it is there from when it is touched. Raises
+        StoreError."""
+        return cls._made(lib.inphase_segment_make_lazy, size, size)
+
+    @classmethod
     def bell(cls) -> "Segment":
         """A word that one other process waits on. Raises StoreError."""
         return cls._made(lib.inphase_bell_make, mmap.PAGESIZE)
