@@ -36,6 +36,7 @@
 #define JITTER_SHARE 4           /* a packet that is later than this part teaches nothing */
 #define EARLY_SHARE 32           /* a packet is early by this part at most, on a known grid... */
 #define SURE_PERIODS 32          /* packets of which a kept reading is the earliest */
+#define LATE_LASTS_NS 1000000000LL /* a stream that is late for so long has another phase */
 #define IGNORED_MOST 8           /* ...unless so many slots in a row say that the grid is wrong */
 
 static int64_t grid_ns(const struct inphase_core *core)
@@ -97,18 +98,45 @@ void pace_begin(struct inphase_core *core)
     core->pace.came = core->pace.ignored = core->pace.is_missed = false;
 }
 
+/* the grid is wrong: the estimate knows nothing any more */
+static void begin_again(struct pace *pace)
+{
+    inphase_device_clock_init(&pace->clock);
+    pace->is_anchored = pace->follows = pace->is_heard = pace->is_late = false;
+    pace->ignored_in_a_row = 0;
+}
+
 /* A second packet of a slot says nothing, nor does one that was overtaken. Where slot after slot
-   has no other packet, the grid is wrong, and the estimate begins again */
+   has no other packet, the grid is wrong */
 static void ignore(struct pace *pace)
 {
     if (pace->came || pace->ignored)
         return;
     pace->ignored = true;
-    if (++pace->ignored_in_a_row < IGNORED_MOST)
-        return;
-    inphase_device_clock_init(&pace->clock);
-    pace->is_anchored = pace->follows = pace->is_heard = false;
-    pace->ignored_in_a_row = 0;
+    if (++pace->ignored_in_a_row >= IGNORED_MOST)
+        begin_again(pace);
+}
+
+/* Is a packet later than the jitter? It teaches nothing then. The clock itself is the less sure of
+   that the longer nothing fits it, and would mix two phases */
+static bool is_late(const struct pace *pace, int64_t device_ns, int64_t arrived_ns,
+                    int64_t period_ns)
+{
+    int64_t host_ns, error_ns;
+
+    return is_sure(pace, period_ns) && device_ns > pace->heard_ns &&
+           !inphase_device_clock_map(&pace->clock, device_ns, &host_ns, &error_ns) &&
+           arrived_ns - host_ns > period_ns / JITTER_SHARE;
+}
+
+/* A stream that is late for long, without a packet in time, has another phase */
+static void pass_late(struct pace *pace, int64_t arrived_ns)
+{
+    if (!pace->is_late)
+        pace->late_from_ns = arrived_ns;
+    pace->is_late = true;
+    if (arrived_ns - pace->late_from_ns >= LATE_LASTS_NS)
+        begin_again(pace);
 }
 
 void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t arrived_ns)
@@ -124,9 +152,14 @@ void pace_hear(struct inphase_core *core, const struct sensor *sensor, int64_t a
         return;
     }
     pace->ignored_in_a_row = 0;
-    if (inphase_device_clock_hear(&pace->clock, device_ns, arrived_ns, 0, 0, jitter_ns) ==
-        INPHASE_CLOCK_RESTARTED)
-        pace->is_anchored = pace->follows = false;
+    if (is_late(pace, device_ns, arrived_ns, core->period_ns)) {
+        pass_late(pace, arrived_ns);
+    } else {
+        pace->is_late = false;
+        if (inphase_device_clock_hear(&pace->clock, device_ns, arrived_ns, 0, 0, jitter_ns) ==
+            INPHASE_CLOCK_RESTARTED)
+            pace->is_anchored = pace->follows = false;
+    }
     pace->is_heard = true;
     pace->heard_ns = device_ns;
     pace->arrived_ns = arrived_ns;

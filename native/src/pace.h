@@ -15,10 +15,12 @@ struct pace {
     struct inphase_device_clock clock; /* device times, mapped to the earliest arrivals */
     int64_t heard_ns;            /* device time of the newest packet */
     int64_t arrived_ns;          /* when it came */
+    int64_t late_from_ns;        /* since when no packet was in time, while is_late */
     int64_t anchor_cycle;        /* the cycle that a device time belongs to... */
     int64_t anchor_ns;           /* ...and that time */
     uint32_t missed_in_a_row;    /* slots without a packet */
     uint32_t ignored_in_a_row;   /* slots whose only packets seemed to be of the slot before */
+    bool is_late;                /* later than the jitter, the newest packet */
     bool is_heard;               /* a packet came at all */
     bool is_anchored;
     bool follows;                /* the grid lies on the device's */
