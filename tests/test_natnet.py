@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from inphase import Runner, schedule
 from inphase.devices.device_clock import DeviceClock
 from inphase.driver import DeviceError, Reading
-from inphase.testing import DriverContract, Peer
+from inphase.testing import Peer
 from inphase_drivers.natnet import Tracker, TrackerOptions, messages
 from inphase_drivers.natnet.messages import Body, NotNatNetError
 from peers import BOUND_S, ROOT, EmulatorProcess, free_port, until
@@ -441,19 +441,6 @@ def test_a_group_is_heard(tmp_path: Path) -> None:
         finally:
             tracker.close()
     finally:
-        peer.emulator.stop()
-
-
-@pytest.mark.real
-@pytest.mark.long
-class TestNatNet(DriverContract):
-    driver = Tracker
-    homes = ("process",)
-
-    @pytest.fixture
-    def device(self, tmp_path: Path) -> Iterator[MocapPeer]:
-        peer = MocapPeer(tmp_path)
-        yield peer
         peer.emulator.stop()
 
 
