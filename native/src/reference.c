@@ -65,6 +65,20 @@ static bool is_stale(const struct inphase_core *core, const struct actuator *act
     return moves;
 }
 
+/* Does it tell a motion, within a step of the commands? Nothing else moves them */
+static bool is_credible(const struct actuator *actuator, uint32_t channel,
+                        const struct inphase_parser *parser)
+{
+    const struct inphase_reference *spec = &actuator->encoding.reference;
+    double apart = fabs(parser->value[spec->position + channel] -
+                        actuator->motion[channel].position);
+
+    /* a comparison with NaN is false */
+    return apart <= actuator->limiter[channel].limits.step &&
+           isfinite(parser->value[spec->velocity + channel]) &&
+           isfinite(parser->value[spec->acceleration + channel]);
+}
+
 void reference_follow(const struct inphase_core *core, struct actuator *actuator)
 {
     const struct inphase_parser *parser = asking(core, actuator);
@@ -81,7 +95,7 @@ void reference_follow(const struct inphase_core *core, struct actuator *actuator
         double told = parser->value[spec->position + c], commanded = reference->commanded[c];
 
         reference->position[c] = told;
-        if (!isfinite(told))
+        if (!is_credible(actuator, c, parser))
             continue;
         motion->position = is_next && (stale || fabs(told - commanded) <=
                                                     FLOAT_SHARE * fabs(told) + LEAST)

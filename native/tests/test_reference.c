@@ -14,6 +14,7 @@
 #define PERIOD_NS 1000000
 #define NUMBER_AT 4
 #define FINISH_AT 13
+#define STEP 0.1
 
 static struct inphase_core *core;
 static struct device device;
@@ -31,6 +32,7 @@ static void open_core(void)
     actuator = &core->actuator[0];
     actuator->device = &device;
     actuator->channels = 1;
+    actuator->limiter[0].limits.step = STEP;
     actuator->encoding.reference = (struct inphase_reference){
         .type = INPHASE_U64, .offset = NUMBER_AT, .position = 1, .velocity = 2, .acceleration = 3,
         .finish = 1 + FINISH_AT};
@@ -80,6 +82,7 @@ static void a_packet_is_answered_once_by_its_number(void)
 /* follow a packet after an answer of 1.0002 to packet 1, from a joint that was slowed down since */
 static const struct inphase_motion *follow(uint64_t number, double position, double velocity)
 {
+    actuator->motion[0].position = 1.0;
     tell(1, 1.0, 0.2, 0);
     reference_follow(core, actuator);
     write_one(1.0002);
@@ -130,6 +133,21 @@ static void a_position_of_the_packet_before_is_not_gone_back_to(void)
     close_core();
 }
 
+/* a number that is none, or a place far from the commands, moves nothing */
+static void what_cannot_be_the_motion_is_not_followed(void)
+{
+    const double wrong[][2] = {{NAN, 0.2}, {INFINITY, 0.2}, {1.1, NAN}, {1.11, 0.2}, {0.89, 0.2}};
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        const struct inphase_motion *motion;
+
+        open_core();
+        motion = follow(5, wrong[i][0], wrong[i][1]);
+        CHECK(motion->position == 1.0002 && motion->velocity == 0);
+        close_core();
+    }
+}
+
 /* nor is any packet followed twice, or by what is not commanded to positions */
 static void only_a_new_packet_is_followed(void)
 {
@@ -169,6 +187,7 @@ int main(void)
     RUN(a_command_that_was_taken_is_gone_on_from_as_it_was);
     RUN(motion_goes_on_from_where_the_device_is);
     RUN(a_position_of_the_packet_before_is_not_gone_back_to);
+    RUN(what_cannot_be_the_motion_is_not_followed);
     RUN(only_a_new_packet_is_followed);
     RUN(the_last_commands_of_a_run_say_so_once_they_rest);
     return 0;
