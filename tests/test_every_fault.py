@@ -22,6 +22,7 @@ from test_schedule import BAD, GOOD, MORE, Bad
 
 PLAN = ROOT / "middleware" / "inphase" / "plan"
 CHECKS = {
+    "channel_limits.py",
     "declarations.py",
     "driver_rules.py",
     "feasibility.py",

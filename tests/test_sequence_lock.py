@@ -206,7 +206,7 @@ CONTROL = {
     ),
     "what is wanted": Word("wanted", ("core.c", "want"), ("device.c", "stage_devices")),
     "what is in use": Word("use", ("device.c", "tell_use"), ("core.c", "use_of")),
-    "enabled": Word("enabled", ("core.c", "inphase_core_enable"), ("act.c", "act_one")),
+    "enabled": Word("enabled", ("state.c", "inphase_core_enable"), ("act.c", "act_one")),
     "guarded": Word("guarded", ("state.c", "inphase_core_guarded"), ("state.c", "is_guarded")),
     "arm": Word(
         "arm_requests", ("state.c", "inphase_core_arm_after"), ("state.c", "state_take_requests")
