@@ -53,7 +53,7 @@ class CounterPeer(Peer):
 
 class TestCounter(DriverContract):
     driver = Counter
-    homes = ("process", "thread")
+    homes = ("process",)
 
     @pytest.fixture
     def device(self) -> Iterator[CounterPeer]:
@@ -62,6 +62,7 @@ class TestCounter(DriverContract):
         peer.close()
 
 
+@pytest.mark.long
 class TestCounterWithItsClock(TestCounter):
     homes = ("process",)
     replugs = 2
@@ -72,3 +73,8 @@ class TestCounterWithItsClock(TestCounter):
         peer.options["clock"] = True
         yield peer
         peer.close()
+
+
+@pytest.mark.long
+class TestCounterInAThread(TestCounter):
+    homes = ("thread",)

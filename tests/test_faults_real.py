@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -858,7 +859,13 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("name", SCHEDULES)
+def _often(name: str) -> Any:
+    """Whole commands, most of them for the long tests: test_every_fault looks at each fault."""
+    often = {"unknown key", "limits of too few joints", "two devices on one port", "no such policy"}
+    return pytest.param(name, marks=() if name in often else pytest.mark.long)
+
+
+@pytest.mark.parametrize("name", map(_often, SCHEDULES))
 def test_a_bad_schedule_is_refused_by_check_and_run_and_nothing_moves(
     robot: Robot, name: str
 ) -> None:

@@ -398,6 +398,7 @@ def names(lock: Path, robot: str) -> bool:
 
 @needs_images
 @pytest.mark.real
+@pytest.mark.long
 def test_a_stand_in_that_is_killed_comes_back_with_a_line_of_its_own(arm: Simulation) -> None:
     with arm.run() as run:
         before = run.status("imu", "FRESH")["imu"].sequence

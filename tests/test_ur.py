@@ -288,6 +288,7 @@ VELOCITY = (
 
 
 @pytest.mark.real
+@pytest.mark.long
 def test_an_arm_at_a_velocity_comes_to_rest_when_host_and_guard_are_killed(tmp_path: Path) -> None:
     tmp_path.joinpath("steady.py").write_text(STEADY)
     path = ur_schedule(
@@ -315,7 +316,7 @@ def test_an_arm_at_a_velocity_comes_to_rest_when_host_and_guard_are_killed(tmp_p
     finally:
         emulator.stop()
     assert inputs["input_int_register_24"] > 0, "nobody told it to stop"
-    assert inputs["input_double_register_24"] == pytest.approx(0.5), "its last goal is a velocity"
+    assert 0.3 < inputs["input_double_register_24"] <= 0.5, "its last goal is a velocity"
 
 
 # ---- by other people -------------------------------------------------------------------------
