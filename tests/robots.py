@@ -2,6 +2,7 @@
 
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from peers import ROOT, free_port
@@ -80,5 +81,30 @@ def demo_schedule(
         call = ROOT / "schedules" / "demo_policy.py"
         text = text.replace('"demo_policy.py:', f'"{call}:')
     path = folder / "robot.toml"
+    path.write_text(text)
+    return path
+
+
+def ready_schedule(
+    ready: Path, folder: Path, ports: Sequence[str], *changes: tuple[str, str]
+) -> Path:
+    """A ready schedule of an emulated robot, with a busy machine's patience, and no gateway.
+
+    ports: the beginning of each line with a port, which gets a free one.
+    """
+    text = ready.read_text().replace('"demo_policy.py:', f'"{ready.parent}/demo_policy.py:')
+    name = f'name = "{ready.stem}'
+    text = text.replace(f'{name}"', f'{name}{free_port(socket.SOCK_STREAM)}"')
+    for line in ports:
+        key = line.partition(" ")[0]
+        text = re.sub(rf"(?m)^{line}", f"{key} = {free_port(socket.SOCK_STREAM)}", text)
+    text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
+    text = text.replace("max_hold_ms = 2000 ", "max_hold_ms = 20_000 ")
+    text = text.replace("resumed_after_ms = 2000 ", "resumed_after_ms = 20_000 ")
+    text = text.replace("max_age_ms = 20\n", "max_age_ms = 1000\n")
+    for old, new in changes:
+        assert old in text, old
+        text = text.replace(old, new)
+    path = folder / ready.name
     path.write_text(text)
     return path

@@ -20,7 +20,8 @@ from inphase.errors import ScheduleError
 from inphase.plan import plan
 from inphase_drivers.franka import FrankaArm, FrankaOptions
 from inphase_drivers.franka.state import COMMAND_SIZE, ERRORS, STATE_SIZE
-from peers import BOUND_S, ROOT, EmulatorProcess, free_port
+from peers import BOUND_S, ROOT, EmulatorProcess
+from robots import ready_schedule
 
 FOREIGN = ROOT / "build" / "franka" / "bin" / "python"
 CLIENT = ROOT / "tests" / "other_servers" / "franka_client.py"
@@ -28,20 +29,8 @@ FRANKA = ROOT / "schedules" / "franka.toml"
 
 
 def franka_schedule(folder: Path, *changes: tuple[str, str]) -> Path:
-    """The ready schedule with a port of its own, a busy machine's patience, and no gateway."""
-    text = FRANKA.read_text().replace('"demo_policy.py:', f'"{FRANKA.parent}/demo_policy.py:')
-    text = text.replace('name = "franka"', f'name = "franka{free_port(socket.SOCK_STREAM)}"')
-    text = re.sub(r"(?m)^port = 13370", f"port = {free_port(socket.SOCK_STREAM)}", text)
-    text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
-    text = text.replace("max_hold_ms = 2000 ", "max_hold_ms = 20_000 ")
-    text = text.replace("resumed_after_ms = 2000 ", "resumed_after_ms = 20_000 ")
-    text = text.replace("max_age_ms = 20\n", "max_age_ms = 1000\n")
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / "franka.toml"
-    path.write_text(text)
-    return path
+    """The ready one, for a test."""
+    return ready_schedule(FRANKA, folder, ("port = 13370",), *changes)
 
 
 @pytest.fixture

@@ -22,7 +22,8 @@ from inphase_drivers.ur import Arm, ArmOptions
 from inphase_drivers.ur.arm import OUTPUTS
 from inphase_drivers.ur.messages import HEADER, Kind
 from inphase_drivers.ur.program import program, servoj, speedj
-from peers import BOUND_S, ROOT, EmulatorProcess, free_port, until
+from peers import BOUND_S, ROOT, EmulatorProcess, until
+from robots import ready_schedule
 from runtimes import Run
 
 UR = ROOT / "schedules" / "ur.toml"
@@ -50,22 +51,8 @@ class Place(NamedTuple):
 
 
 def ur_schedule(folder: Path, *changes: tuple[str, str]) -> Path:
-    """The ready schedule with ports of its own, a busy machine's patience, and no gateway."""
-    text = UR.read_text().replace('"demo_policy.py:', f'"{UR.parent}/demo_policy.py:')
-    text = text.replace('name = "ur"', f'name = "ur{free_port(socket.SOCK_STREAM)}"')
-    for line in PORTS:
-        key = line.partition(" ")[0]
-        text = re.sub(rf"(?m)^{line}", f"{key} = {free_port(socket.SOCK_STREAM)}", text)
-    text = re.sub(r"(?ms)^\[gateway\]$.*?(?=^\[)", "", text)
-    text = text.replace("max_hold_ms = 2000 ", "max_hold_ms = 20_000 ")
-    text = text.replace("resumed_after_ms = 2000 ", "resumed_after_ms = 20_000 ")
-    text = text.replace("max_age_ms = 20\n", "max_age_ms = 1000\n")
-    for old, new in changes:
-        assert old in text, old
-        text = text.replace(old, new)
-    path = folder / "ur.toml"
-    path.write_text(text)
-    return path
+    """The ready one, for a test."""
+    return ready_schedule(UR, folder, PORTS, *changes)
 
 
 @pytest.fixture

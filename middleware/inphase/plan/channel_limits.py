@@ -88,7 +88,9 @@ def of_actuator(actuator: Actuator, safe: Sequence[float]) -> list[ChannelLimits
 def check_bounds(schedule: Schedule, declared: Declarations, name: str) -> Iterator[ScheduleFault]:
     """Limits are within the device's own: beyond these it would drop commands silently."""
     actuator, spec = schedule.actuator[name], declared.actuators[name]
-    turned = channel_signs.of_actuator(actuator, spec.channels, _feedback(schedule, declared, name))
+    turned = channel_signs.of_actuator(
+        actuator, spec.channels, feedback_sensor(schedule, declared, name)
+    )
     found = of_actuator(actuator, (0.0,) * spec.channels)
     for channel, (one, bound) in enumerate(zip(found, spec.bounds, strict=False)):
         sign, zero = turned[channel]
@@ -105,9 +107,10 @@ def check_bounds(schedule: Schedule, declared: Declarations, name: str) -> Itera
     yield from _check_rates(schedule, name, spec, found)
 
 
-def _feedback(
+def feedback_sensor(
     schedule: Schedule, declared: Declarations, name: str
 ) -> tuple[Sensor, SensorSpec] | None:
+    """The sensor that measures an actuator; None: it moves blind."""
     feedback = schedule.actuator[name].feedback
     if feedback is None:
         return None

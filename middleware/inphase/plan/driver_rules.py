@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from inphase.driver import SensorSpec
 from inphase.errors import ScheduleFault
 from inphase.plan import channel_limits, channel_signs
 from inphase.plan.channel_places import (
@@ -15,7 +14,7 @@ from inphase.plan.channel_places import (
 from inphase.plan.declarations import Declarations
 from inphase.plan.feedback import FeedbackKind, kind_of, unit_of
 from inphase.plan.timing import home_of, is_triggered
-from inphase.schedule import Schedule, Sensor, channels, toml_position
+from inphase.schedule import Schedule, channels, toml_position
 from inphase.schedule.document import show
 from inphase.schedule.duration import least_ms
 from inphase.schedule.inspection import Inspection
@@ -363,7 +362,7 @@ def _check_safe(schedule: Schedule, declared: Declarations, name: str) -> Iterat
     actuator, spec = schedule.actuator[name], declared.actuators[name]
     if actuator.mode != "effort" or not spec.safe:
         return
-    feedback = _feedback_sensor(schedule, declared, name)
+    feedback = channel_limits.feedback_sensor(schedule, declared, name)
     safe = channel_signs.safe_of(spec, channel_signs.of_actuator(actuator, spec.channels, feedback))
     for channel, one in enumerate(channel_limits.of_actuator(actuator, safe)):
         if abs(one.safe) > one.effort:
@@ -373,16 +372,6 @@ def _check_safe(schedule: Schedule, declared: Declarations, name: str) -> Iterat
                 f"channel {channel} ends; give {abs(one.safe)} or more",
             )
             return
-
-
-def _feedback_sensor(
-    schedule: Schedule, declared: Declarations, name: str
-) -> tuple[Sensor, SensorSpec] | None:
-    feedback = schedule.actuator[name].feedback
-    if feedback is None:
-        return None
-    sensor = feedback.partition(".")[0]
-    return schedule.sensor[sensor], declared.sensors[sensor]
 
 
 def _has_sensor(schedule: Schedule, device: str) -> bool:
